@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"ringfence/db"
+	"ringfence/db/embedded"
+	"ringfence/internal/auth"
+	"ringfence/internal/config"
+	"ringfence/internal/money"
+	"ringfence/internal/payments"
+	"ringfence/internal/wallet"
+	"ringfence/jobs"
+)
+
+// app is the program put together. Every command that needs the database opens one.
+type app struct {
+	cfg      config.Config
+	log      *slog.Logger
+	registry *prometheus.Registry
+
+	databaseURL string
+	postgres    *embedded.Server // nil with a database of one's own
+	db          *db.DB
+	auth        *auth.Auth
+	ledger      *wallet.Ledger
+	payments    *payments.Service
+}
+
+// now is the clock of the program.
+func now() time.Time { return time.Now() } //nolint:forbidigo // the one place where the wall clock enters the program
+
+// openApp reads the configuration, starts or finds the database, migrates it and puts the parts together.
+func openApp(ctx context.Context, e *env) (a *app, err error) {
+	cfg, err := config.Load(e.getenv)
+	if err != nil {
+		return nil, err
+	}
+	a = &app{cfg: cfg, log: newLog(e.stderr, cfg.LogLevel), registry: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := a.openDatabase(ctx); err != nil {
+		return nil, err
+	}
+	if a.auth, err = auth.New(a.db, auth.Options{Production: !cfg.Development()}); err != nil {
+		return nil, err
+	}
+	a.ledger = wallet.New(a.db)
+	inserter, err := jobs.NewInserter(a.db, a.log)
+	if err != nil {
+		return nil, err
+	}
+	metrics := payments.NewMetrics()
+	metrics.Register(a.registry)
+	secrets := make([]string, len(cfg.StripeWebhookSecrets))
+	for i, s := range cfg.StripeWebhookSecrets {
+		secrets[i] = s.Reveal()
+	}
+	a.payments, err = payments.New(payments.Options{
+		DB: a.db, Jobs: inserter, Log: a.log, Now: now, Metrics: metrics,
+		StripeKey: cfg.StripeSecretKey.Reveal(), StripeBase: cfg.StripeAPIBase, WebhookSecrets: secrets,
+		CheckoutOrigins: checkoutOrigins(cfg), BaseURL: cfg.BaseURL,
+		Min: money.Pence(cfg.TopUpMinPence), Max: money.Pence(cfg.TopUpMaxPence),
+	})
+	return a, err
+}
+
+// checkoutOrigins are where a browser may be sent to pay; the page's policy and the check of the address share them.
+func checkoutOrigins(cfg config.Config) []string {
+	var origins []string
+	for _, host := range cfg.CheckoutHosts {
+		origins = append(origins, "https://"+host)
+	}
+	if cfg.Development() && cfg.SandboxAddr != "" {
+		origins = append(origins, "http://"+cfg.SandboxAddr)
+	}
+	return origins
+}
+
+// openDatabase finds the database, starting the embedded one where none is configured, and brings it up to date.
+func (a *app) openDatabase(ctx context.Context) error {
+	a.databaseURL = a.cfg.DatabaseURL.Reveal()
+	if !a.cfg.DatabaseURL.IsSet() {
+		dir, err := filepath.Abs(filepath.Join(a.cfg.DataDir, "postgres"))
+		if err != nil {
+			return fmt.Errorf("couldn't find the data directory: %w", err)
+		}
+		if a.postgres, err = embedded.Start(ctx, embedded.Options{Dir: dir, Logger: a.log}); err != nil {
+			return err
+		}
+		a.databaseURL = a.postgres.URL("postgres")
+	}
+	if err := db.Migrate(ctx, a.databaseURL, a.log); err != nil {
+		return err
+	}
+	var err error
+	if a.db, err = db.Open(ctx, a.databaseURL, db.Options{Now: now}); err != nil {
+		return err
+	}
+	rate, err := money.RateFromMicros(int64(a.cfg.USDToGBP))
+	if err != nil {
+		return fmt.Errorf("USD_TO_GBP_RATE: %w", err)
+	}
+	return a.db.InSystemTx(ctx, "the first exchange rate", func(ctx context.Context, tx *db.Tx) error {
+		return wallet.FirstRate(ctx, tx, rate)
+	})
+}
+
+// close ends what openApp began, in the opposite order.
+func (a *app) close() error {
+	var err error
+	if a.db != nil {
+		err = a.db.Close()
+	}
+	if a.postgres != nil {
+		err = errors.Join(err, a.postgres.Stop())
+	}
+	return err
+}
+
+// withApp runs one short command with the program put together.
+func withApp(e *env, fn func(ctx context.Context, a *app) error) error {
+	a, err := openApp(e.ctx, e)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(e.ctx, a), a.close())
+}
+
+// developmentOnly refuses a command elsewhere.
+func (a *app) developmentOnly(what string) error {
+	if a.cfg.Development() {
+		return nil
+	}
+	return fmt.Errorf("%s is for development only (RINGFENCE_ENV is %s)", what, a.cfg.Env)
+}
+
+// login is the name of the person at the command line, for the audit log.
+func login(getenv func(string) string) string {
+	for _, name := range []string{"SUDO_USER", "USER", "LOGNAME"} {
+		if who := getenv(name); who != "" {
+			return who
+		}
+	}
+	return fmt.Sprintf("uid-%d", os.Getuid())
+}
+
+// say prints for the person at the terminal; a closed terminal is no reason to fail.
+func say(w io.Writer, format string, args ...any) {
+	fmt.Fprintf(w, format+"\n", args...) //nolint:errcheck // nobody is left to tell
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"ringfence/db"
+	"ringfence/internal/auth"
+)
+
+type benchCmd struct {
+	Prepare prepareCmd `cmd:"" help:"Make open top-ups over the demo organisations (development only) and print a JSON line for each."`
+}
+
+type prepareCmd struct {
+	TopUps int `required:"" help:"How many."`
+}
+
+// benchUser owns what measurements leave behind, so that it never gets in the way of a person's own top-ups.
+const benchUser = "bench@ringfence.example"
+
+// Run prepares the top-ups, half of them for each demo organisation.
+func (c prepareCmd) Run(e *env) error {
+	if c.TopUps < 1 || c.TopUps > 1_000_000 {
+		return errors.New("--top-ups takes 1 to 1000000")
+	}
+	return withApp(e, func(ctx context.Context, a *app) error {
+		if err := a.developmentOnly("bench prepare"); err != nil {
+			return err
+		}
+		if err := a.seed(ctx); err != nil {
+			return err
+		}
+		var user uuid.UUID
+		orgs := make([]uuid.UUID, len(demoOrgs))
+		err := a.db.InSystemTx(ctx, "the demo's organisations and the user of measurements", func(ctx context.Context, tx *db.Tx) (err error) {
+			for i, o := range demoOrgs {
+				if orgs[i], err = auth.OrganizationByName(ctx, tx, o.name); err != nil {
+					return err
+				}
+			}
+			if user, err = auth.UserByEmail(ctx, tx, benchUser); err != nil || user != uuid.Nil {
+				return err
+			}
+			made, err := a.auth.CreateUser(ctx, tx, benchUser, rand.Text(), auth.PlatformNone) // nobody signs in as it
+			user = made.ID
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		out := json.NewEncoder(e.stdout)
+		for i, org := range orgs {
+			n := c.TopUps / len(orgs)
+			if i == 0 {
+				n += c.TopUps % len(orgs)
+			}
+			if n == 0 {
+				continue
+			}
+			list, err := a.payments.Prepare(ctx, org, user, n)
+			if err != nil {
+				return err
+			}
+			for _, p := range list {
+				if err := out.Encode(p); err != nil {
+					return fmt.Errorf("couldn't print: %w", err)
+				}
+			}
+		}
+		return nil
+	})
+}

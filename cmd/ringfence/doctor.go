@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"ringfence/db/embedded"
+	"ringfence/internal/config"
+)
+
+type doctorCmd struct{}
+
+// Run shows the configuration, checks what can be reached, and fails if something that is needed is not there.
+func (doctorCmd) Run(e *env) error {
+	cfg, err := config.Load(e.getenv)
+	if err != nil {
+		return err
+	}
+	say(e.stdout, "Configuration (%s)", cfg.Env)
+	for _, s := range cfg.Masked() {
+		say(e.stdout, "  %-30s %-44s %s", s.Name, s.Value, s.Source)
+	}
+	say(e.stdout, "\nChecks")
+	failed := false
+	for _, c := range diagnoses(cfg, e) {
+		detail, err := c.run(e.ctx)
+		switch {
+		case err != nil && c.needed:
+			failed = true
+			say(e.stdout, "  FAILED  %-12s %v", c.name, err)
+		case err != nil:
+			say(e.stdout, "  note    %-12s %v", c.name, err)
+		default:
+			say(e.stdout, "  ok      %-12s %s", c.name, detail)
+		}
+	}
+	if failed {
+		return errFailed
+	}
+	return nil
+}
+
+// diagnosis is one thing that doctor looks at. What is not needed only gives a note.
+type diagnosis struct {
+	name   string
+	needed bool
+	run    func(context.Context) (string, error)
+}
+
+func diagnoses(cfg config.Config, e *env) []diagnosis {
+	list := []diagnosis{{"database", true, func(ctx context.Context) (string, error) { return checkDatabase(ctx, cfg, e) }}}
+	if cfg.Development() {
+		list = append(list, diagnosis{"data", true, func(context.Context) (string, error) {
+			info, err := os.Stat(cfg.DataDir)
+			if err != nil {
+				return "", fmt.Errorf("the data directory cannot be used: %w", err)
+			}
+			return fmt.Sprintf("%s is there (%s)", cfg.DataDir, info.Mode()), nil
+		}})
+	}
+	hosted := cfg.SandboxAddr != "" && cfg.StripeAPIBase == "http://"+cfg.SandboxAddr // `serve` starts it
+	return append(list,
+		diagnosis{"stripe", !hosted, func(ctx context.Context) (string, error) { return checkStripe(ctx, cfg) }},
+		diagnosis{"address", false, func(ctx context.Context) (string, error) {
+			l, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Addr)
+			if err != nil {
+				return "", fmt.Errorf("%s is taken, perhaps by a running server: %w", cfg.Addr, err)
+			}
+			return cfg.Addr + " is free", l.Close()
+		}})
+}
+
+// checkDatabase opens the database as the program does. Without one configured it only looks for the binaries, so that
+// a question does not start a server.
+func checkDatabase(ctx context.Context, cfg config.Config, e *env) (string, error) {
+	if !cfg.DatabaseURL.IsSet() {
+		dir, err := embedded.FindBinaries()
+		if err != nil {
+			return "", err
+		}
+		return "embedded, with the binaries in " + dir, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	a := &app{cfg: cfg, log: newLog(e.stderr, cfg.LogLevel)}
+	if err := a.openDatabase(ctx); err != nil {
+		return "", errors.Join(err, a.close())
+	}
+	return "reachable, migrated, and the working roles are bound by row-level security", errors.Join(a.db.Ping(ctx), a.close())
+}
+
+// checkStripe asks Stripe who the key belongs to by way of the cheapest list there is.
+func checkStripe(ctx context.Context, cfg config.Config) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, cfg.StripeAPIBase+"/v1/events?limit=1", http.NoBody)
+	if err != nil {
+		return "", fmt.Errorf("STRIPE_API_BASE: %w", err)
+	}
+	req.SetBasicAuth(cfg.StripeSecretKey.Reveal(), "")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", fmt.Errorf("couldn't reach %s (in development `ringfence serve` starts the sandbox there): %w", cfg.StripeAPIBase, err)
+	}
+	defer res.Body.Close() //nolint:errcheck // only the status counts
+	if res.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s refused the key: %s", cfg.StripeAPIBase, res.Status)
+	}
+	return cfg.StripeAPIBase + " answers and takes the key", nil
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"regexp"
+	"slices"
+
+	"ringfence/internal/audit"
+)
+
+// newLog writes JSON lines, each with the request or job that it belongs to, and never a secret.
+func newLog(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(&withRequest{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: redact})})
+}
+
+// withRequest adds the id that audit.WithRequestID put into the context, unless the record names it already.
+type withRequest struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (h *withRequest) Handle(ctx context.Context, r slog.Record) error {
+	if id := audit.RequestID(ctx); id != "" {
+		named := false
+		r.Attrs(func(a slog.Attr) bool {
+			named = a.Key == "request_id"
+			return !named
+		})
+		if !named {
+			r.AddAttrs(slog.String("request_id", id))
+		}
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (h *withRequest) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &withRequest{h.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup implements slog.Handler.
+func (h *withRequest) WithGroup(name string) slog.Handler {
+	return &withRequest{h.Handler.WithGroup(name)}
+}
+
+var (
+	// secretNames are attributes that are never shown, whatever they hold.
+	secretNames = []string{"password", "secret", "token", "authorization", "cookie", "signature", "api_key", "database_url"}
+	// secretShapes are secrets that turn up inside other text, such as a provider's error. Even a prefix is too much.
+	secretShapes = regexp.MustCompile(`(?i)\b(sk|rk|pk|whsec)_[A-Za-z0-9_]{6,}|\bbearer\s+[^\s",]+|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]+|\b(postgres(ql)?://)[^@\s/]*@`)
+)
+
+// redact is the last line of defence; the first is that nobody logs a secret.
+func redact(_ []string, a slog.Attr) slog.Attr {
+	if slices.Contains(secretNames, a.Key) {
+		return slog.String(a.Key, "[secret]")
+	}
+	var text string
+	switch v := a.Value.Any().(type) {
+	case string:
+		text = v
+	case error:
+		text = v.Error()
+	default:
+		return a
+	}
+	return slog.String(a.Key, secretShapes.ReplaceAllString(text, "[secret]"))
+}

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"ringfence/handlers"
+	"ringfence/internal/config"
+	"ringfence/internal/sandbox"
+	"ringfence/jobs"
+)
+
+// patience is how long requests and jobs under way may take to finish when the program is told to stop.
+const patience = 20 * time.Second
+
+type serveCmd struct {
+	NoJobs bool `help:"Serve pages and webhooks only; some other process works the jobs."`
+}
+
+// Run serves until the context ends.
+func (c serveCmd) Run(e *env) error {
+	return c.serve(e, true)
+}
+
+type workCmd struct{}
+
+// Run works jobs until the context ends.
+func (workCmd) Run(e *env) error {
+	return serveCmd{}.serve(e, false)
+}
+
+// serve runs the web server, the workers or both, in the order in which each needs the one before.
+func (c serveCmd) serve(e *env, web bool) (err error) {
+	a, err := openApp(e.ctx, e)
+	if err != nil {
+		return err
+	}
+	closing := []func() error{a.close}
+	defer func() {
+		for i := len(closing) - 1; i >= 0; i-- {
+			err = errors.Join(err, closing[i]())
+		}
+	}()
+
+	failed := make(chan error, 4) // the first part that breaks ends the program
+	var seeded atomic.Bool
+	if web {
+		// Before the demo and the workers, so that a taken port ends a second start before it does anything.
+		listener, lerr := new(net.ListenConfig).Listen(e.ctx, "tcp", a.cfg.Addr)
+		if lerr != nil {
+			return fmt.Errorf("couldn't listen on RINGFENCE_ADDR: %w", lerr)
+		}
+		site, herr := a.handler(e.ctx, &seeded)
+		if herr != nil {
+			return errors.Join(herr, listener.Close())
+		}
+		closing = append(closing, start(handlers.Server(a.cfg.Addr, site), listener, failed))
+		if a.cfg.MetricsAddr != "" {
+			ml, merr := new(net.ListenConfig).Listen(e.ctx, "tcp", a.cfg.MetricsAddr)
+			if merr != nil {
+				return fmt.Errorf("couldn't listen on RINGFENCE_METRICS_ADDR: %w", merr)
+			}
+			closing = append(closing, start(handlers.Server(a.cfg.MetricsAddr, handlers.Metrics(a.registry)), ml, failed))
+		}
+	}
+	if a.cfg.Development() {
+		if err := a.seed(e.ctx); err != nil {
+			return err
+		}
+		if web {
+			stop, err := a.sandbox(e.ctx)
+			if err != nil {
+				return err
+			}
+			closing = append(closing, stop)
+		}
+	}
+	if !c.NoJobs {
+		runner, err := jobs.Start(e.ctx, jobs.Deps{DB: a.db, Payments: a.payments, Auth: a.auth, Log: a.log})
+		if err != nil {
+			return err
+		}
+		closing = append(closing, func() error { return runner.Stop(patient(e.ctx)) })
+	}
+	seeded.Store(true)
+	if web && a.cfg.Development() {
+		a.welcome(e)
+	}
+	a.log.InfoContext(e.ctx, "running", "web", web, "jobs", !c.NoJobs, "env", a.cfg.Env, "address", a.cfg.Addr)
+
+	var gone <-chan struct{}
+	if a.postgres != nil {
+		gone = a.postgres.Done()
+	}
+	select {
+	case <-e.ctx.Done():
+		a.log.InfoContext(e.ctx, "stopping: requests and jobs under way may finish")
+		return nil
+	case <-gone:
+		return errors.New("the embedded database stopped")
+	case err := <-failed:
+		return err
+	}
+}
+
+// handler is the web site over the program's parts.
+func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, error) {
+	keys := make([][]byte, len(a.cfg.SessionKeys))
+	for i, k := range a.cfg.SessionKeys {
+		keys[i] = []byte(k.Reveal())
+	}
+	deps := handlers.Deps{
+		Context: ctx, Log: a.log, Now: now, Registry: a.registry,
+		DB: a.db, Auth: a.auth, Wallets: a.ledger, Payments: a.payments,
+		BaseURL: a.cfg.BaseURL, SessionKeys: keys, CheckoutOrigins: checkoutOrigins(a.cfg), TrustedProxies: a.cfg.TrustedProxies,
+		Ready: []handlers.Check{
+			{Name: "database", Run: a.db.Ping},
+			{Name: "started", Run: func(context.Context) error {
+				if !seeded.Load() {
+					return errors.New("still starting")
+				}
+				return nil
+			}},
+		},
+	}
+	if a.cfg.Development() {
+		deps.Demo = demoAccounts()
+	}
+	return handlers.New(deps)
+}
+
+// start serves in the background and returns what ends it.
+func start(srv *http.Server, listener net.Listener, failed chan<- error) func() error {
+	go func() {
+		if err := srv.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			failed <- fmt.Errorf("the server on %s ended: %w", srv.Addr, err)
+		}
+	}()
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := srv.Shutdown(ctx); err != nil {
+			return errors.Join(fmt.Errorf("requests had to be cut off: %w", err), srv.Close())
+		}
+		return nil
+	}
+}
+
+// patient is a context for stopping: it outlives the one whose end is the reason.
+func patient(ctx context.Context) context.Context {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	context.AfterFunc(ctx, cancel)
+	return ctx
+}
+
+// sandbox starts the stand-in providers, unless the configuration points elsewhere or another process has them.
+func (a *app) sandbox(ctx context.Context) (stop func() error, err error) {
+	if a.cfg.SandboxAddr == "" || a.cfg.StripeAPIBase != "http://"+a.cfg.SandboxAddr {
+		return func() error { return nil }, nil
+	}
+	s, err := startSandbox(ctx, a.cfg, a)
+	if errors.Is(err, sandbox.ErrAlreadyRunning) {
+		a.log.InfoContext(ctx, "the sandbox is running already, in another process", "address", a.cfg.SandboxAddr)
+		return func() error { return nil }, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("couldn't start the sandbox: %w", err)
+	}
+	return s.Close, nil
+}
+
+// startSandbox runs the sandbox as the configuration describes it.
+func startSandbox(ctx context.Context, cfg config.Config, a *app) (*sandbox.Server, error) {
+	return sandbox.Start(ctx, sandbox.Options{
+		Addr: cfg.SandboxAddr, StateFile: filepath.Join(cfg.DataDir, "sandbox.db"),
+		WebhookURL: cfg.BaseURL + "/api/webhooks/stripe", WebhookSecret: cfg.StripeWebhookSecrets[0].Reveal(),
+		Logger: a.log.With("part", "sandbox"),
+	})
+}
+
+// welcome tells the developer where to go.
+func (a *app) welcome(e *env) {
+	say(e.stdout, "\n  Ringfence is running at %s", a.cfg.BaseURL)
+	say(e.stdout, "  Sign in as %s with the password %s", demoUsers[0].email, demoAccounts()[0].Password)
+	for _, u := range demoUsers[1:] {
+		say(e.stdout, "          or %-27s (%s)", u.email, u.describes)
+	}
+	if a.cfg.SandboxAddr != "" {
+		say(e.stdout, "  The sandbox with its Stripe is at http://%s", a.cfg.SandboxAddr)
+	}
+	say(e.stdout, "  Ctrl-C stops everything; the data stays in %s\n", a.cfg.DataDir)
+}
+
+type sandboxCmd struct{}
+
+// Run serves the sandbox until the context ends.
+func (sandboxCmd) Run(e *env) error {
+	cfg, err := config.Load(e.getenv)
+	if err != nil {
+		return err
+	}
+	a := &app{cfg: cfg, log: newLog(e.stderr, cfg.LogLevel)}
+	if err := a.developmentOnly("the sandbox"); err != nil {
+		return err
+	}
+	s, err := startSandbox(e.ctx, cfg, a)
+	if err != nil {
+		return fmt.Errorf("couldn't start the sandbox: %w", err)
+	}
+	say(e.stdout, "The sandbox is running at %s", s.URL())
+	<-e.ctx.Done()
+	return s.Close()
+}
+
+type migrateCmd struct{}
+
+// Run migrates; opening the program does it.
+func (migrateCmd) Run(e *env) error {
+	return withApp(e, func(_ context.Context, a *app) error {
+		say(e.stdout, "The database is up to date.")
+		return nil
+	})
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"ringfence/db"
+	"ringfence/internal/wallet"
+)
+
+type verifyCmd struct{}
+
+// Run prints each invariant with its count and fails if one does not hold.
+func (verifyCmd) Run(e *env) error {
+	return withApp(e, func(ctx context.Context, a *app) error {
+		checks, err := a.verify(ctx)
+		if err != nil {
+			return err
+		}
+		broken := 0
+		for _, c := range checks {
+			verdict := "ok"
+			if len(c.Violations) > 0 {
+				verdict = "FAILED"
+				broken++
+			}
+			say(e.stdout, "%-7s %-32s %8d checked, %d violations: %s", verdict, c.Name, c.Checked, len(c.Violations), c.Promise)
+			for _, v := range c.Violations {
+				say(e.stdout, "        %s", v)
+			}
+		}
+		if broken > 0 {
+			say(e.stdout, "%d of %d invariants do not hold.", broken, len(checks))
+			return errFailed
+		}
+		say(e.stdout, "All %d invariants hold.", len(checks))
+		return nil
+	})
+}
+
+// verify checks the books, and before them that the role that reads them sees all of them.
+func (a *app) verify(ctx context.Context) ([]wallet.Check, error) {
+	// The tables only grow, so what is seen in between two independent counts must lie between them.
+	before, err := db.CountRows(ctx, a.databaseURL, wallet.BookTables)
+	if err != nil {
+		return nil, err
+	}
+	var seen map[string]int64
+	var checks []wallet.Check
+	err = a.db.InSystemTx(ctx, "verifying the books", func(ctx context.Context, tx *db.Tx) (err error) {
+		if seen, err = wallet.CountVisible(ctx, tx); err != nil {
+			return err
+		}
+		checks, err = wallet.CheckBooks(ctx, tx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	after, err := db.CountRows(ctx, a.databaseURL, wallet.BookTables)
+	if err != nil {
+		return nil, err
+	}
+	sight := wallet.Check{Name: "verify-sees-everything", Promise: "the rows these checks see are all that there are, counted independently"}
+	for _, table := range wallet.BookTables {
+		sight.Checked += seen[table]
+		if seen[table] < before[table] || seen[table] > after[table] {
+			sight.Violations = append(sight.Violations, fmt.Sprintf("%s: %d rows seen, %d to %d are there", table, seen[table], before[table], after[table]))
+		}
+	}
+	return slices.Insert(checks, 0, sight), nil
+}

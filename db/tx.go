@@ -1,0 +1,149 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
+)
+
+const (
+	// statementBudget bounds the statements of one transaction together. Its COMMIT has no deadline: see InTx.
+	statementBudget = 30 * time.Second
+	// maxTries bounds how often a transaction that lost a deadlock or a serialisation is run again.
+	maxTries = 4
+)
+
+// Tx is a transaction under way. A function that takes one cannot run outside a transaction.
+type Tx struct {
+	*sqlx.Tx
+	// Now is this transaction's one moment, in UTC and in microseconds, as the database keeps it.
+	Now time.Time
+	// Orgs are the organisations whose rows the transaction may see, in ascending order; empty in a system transaction.
+	Orgs []uuid.UUID
+}
+
+// ErrCommitUnknown says that the reply to COMMIT was lost: the work may be done or not. Look it up by its key before
+// trying again.
+var ErrCommitUnknown = errors.New("the outcome of the commit is unknown")
+
+// InTx runs fn in one transaction as the tenants' role, with sight of exactly the given organisations, and commits.
+//
+// fn may run several times (deadlock, serialisation failure), so it must have no effect outside the transaction. The
+// caller's cancellation does not reach the transaction: a browser that goes away must not decide whether money moved,
+// and a context that ends while COMMIT waits for a synchronous standby would report success for a commit that only one
+// machine has. fn's context carries a deadline for its statements instead.
+//
+// An error of fn comes back as it is. A commit whose reply was lost gives [ErrCommitUnknown].
+func (d *DB) InTx(ctx context.Context, orgs []uuid.UUID, fn func(ctx context.Context, tx *Tx) error) error {
+	if len(orgs) == 0 {
+		return errors.New("a tenant transaction must name its organisations")
+	}
+	return d.run(context.WithoutCancel(ctx), d.app, nil, orgs, fn)
+}
+
+// InReadTx is [DB.InTx] for reading: the transaction is READ ONLY, sees one moment of the data, and ends with the
+// caller's context.
+func (d *DB) InReadTx(ctx context.Context, orgs []uuid.UUID, fn func(ctx context.Context, tx *Tx) error) error {
+	if len(orgs) == 0 {
+		return errors.New("a tenant transaction must name its organisations")
+	}
+	return d.run(ctx, d.app, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead}, orgs, fn)
+}
+
+// InSystemTx runs fn as the system's role, which sees across organisations on the few tables that have a policy for
+// it. why says at each call what needs that; it goes into errors. Otherwise it promises what InTx promises.
+func (d *DB) InSystemTx(ctx context.Context, why string, fn func(ctx context.Context, tx *Tx) error) error {
+	if err := d.run(context.WithoutCancel(ctx), d.system, nil, nil, fn); err != nil {
+		return fmt.Errorf("system transaction for %s: %w", why, err)
+	}
+	return nil
+}
+
+// run gives fn a transaction, and another one when Postgres asked for that.
+func (d *DB) run(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions, orgs []uuid.UUID, fn func(context.Context, *Tx) error) error {
+	for try := 1; ; try++ {
+		err := d.once(ctx, pool, opts, orgs, fn)
+		if try == maxTries || pq.As(err, pqerror.TRSerializationFailure, pqerror.TRDeadlockDetected) == nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Duration(try) * time.Duration(1+rand.N(10)) * time.Millisecond): // apart from whom it met
+		}
+	}
+}
+
+func (d *DB) once(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions, orgs []uuid.UUID, fn func(context.Context, *Tx) error) (err error) {
+	// Waiting for a free connection is bounded too, but not through the transaction's own context: database/sql rolls
+	// a transaction back when that one ends.
+	stx, err := beginWithin(ctx, pool, opts)
+	if err != nil {
+		return err
+	}
+	tx := &Tx{Tx: stx, Now: d.now().UTC().Truncate(time.Microsecond)}
+	done := false
+	defer func() {
+		if !done { // an error, or a panic that is on its way up
+			if rerr := stx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) && err == nil {
+				err = fmt.Errorf("couldn't roll back: %w", rerr)
+			}
+		}
+	}()
+
+	budget, cancel := context.WithTimeout(ctx, statementBudget)
+	defer cancel()
+	if len(orgs) > 0 {
+		tx.Orgs = sortedUnique(orgs)
+		ids := make([]string, len(tx.Orgs))
+		for i, id := range tx.Orgs {
+			ids[i] = id.String()
+		}
+		if _, err := tx.ExecContext(budget, `SELECT set_config('app.org_ids', $1, true)`, strings.Join(ids, ",")); err != nil {
+			return fmt.Errorf("couldn't set the transaction's organisations: %w", err)
+		}
+	}
+	if err := fn(budget, tx); err != nil {
+		return err
+	}
+	done = true
+	if err := stx.Commit(); err != nil {
+		if pq.As(err) == nil { // not Postgres's own refusal: nobody knows
+			return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+		}
+		return fmt.Errorf("couldn't commit: %w", err)
+	}
+	return nil
+}
+
+// beginWithin begins a transaction that lives as long as ctx, but waits for a connection only for statementBudget.
+func beginWithin(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions) (*sqlx.Tx, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(statementBudget, func() { cancel(errors.New("no database connection became free")) })
+	tx, err := pool.BeginTxx(ctx, opts)
+	if !timer.Stop() && err == nil {
+		err = errors.Join(context.Cause(ctx), tx.Rollback())
+	}
+	if err != nil {
+		cancel(err)
+		return nil, fmt.Errorf("couldn't begin a transaction: %w", err)
+	}
+	return tx, nil //nolint:govet // lostcancel: the context lives as long as the transaction, which releases it
+}
+
+// sortedUnique gives the ids in ascending order, each once: the order in which everybody locks.
+func sortedUnique(ids []uuid.UUID) []uuid.UUID {
+	ids = slices.Clone(ids)
+	slices.SortFunc(ids, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
+	return slices.Compact(ids)
+}

@@ -1,0 +1,222 @@
+// Package config reads the settings of a process from its environment, once, at the start. It reports every fault at
+// the same time and hands out nothing while there is one, so that a process either runs as configured or not at all.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// Config holds the settings. The tags name the variables; which of them are required, and what an unset one means,
+// depends on the environment: development fills in what is missing, production has no defaults for secrets and URLs.
+type Config struct {
+	// Env is development or production; it has no default.
+	Env Environment `env:"RINGFENCE_ENV"`
+	// Addr is the host:port the server listens on; loopback only in development.
+	Addr string `env:"RINGFENCE_ADDR" envDefault:"127.0.0.1:8080"`
+	// BaseURL is how browsers reach the server: scheme, host and, unless it is the scheme's own, port; no trailing slash.
+	// Always https in production.
+	BaseURL string `env:"RINGFENCE_BASE_URL"`
+	// DataDir holds what development keeps on disk: generated secrets, the embedded database, the sandbox's books.
+	DataDir string `env:"RINGFENCE_DATA_DIR" envDefault:".ringfence"`
+	// SandboxAddr is the host:port of the local stand-in for the providers; empty in production.
+	SandboxAddr string `env:"RINGFENCE_SANDBOX_ADDR"`
+	// MetricsAddr is a host:port on which /metrics is served without signing in; empty means none.
+	MetricsAddr string `env:"RINGFENCE_METRICS_ADDR"`
+	// TrustedProxies are the networks whose forwarding headers are believed; empty means nobody's.
+	TrustedProxies Networks `env:"RINGFENCE_TRUSTED_PROXIES"`
+	// LogLevel is the least severe level that is logged.
+	LogLevel slog.Level `env:"RINGFENCE_LOG_LEVEL" envDefault:"info"`
+
+	// DatabaseURL is a Postgres URL or key=value string. Unset means the embedded database, in development only.
+	DatabaseURL Secret `env:"DATABASE_URL"`
+
+	// SessionKeys authenticate session cookies. The first signs; the others are older ones, still accepted. Reveal gives
+	// the decoded bytes, at least 32 of them.
+	SessionKeys []Secret `env:"RINGFENCE_SESSION_KEYS"`
+	// Auth says who checks passwords.
+	Auth AuthProvider `env:"RINGFENCE_AUTH" envDefault:"local"`
+	// SupabaseURL is the project's address, without a trailing slash.
+	SupabaseURL string `env:"SUPABASE_URL"`
+	// SupabaseAnonKey is the key that GoTrue wants with every request.
+	SupabaseAnonKey Secret `env:"SUPABASE_ANON_KEY"`
+	// SupabaseJWTSecret is the HS256 secret of a legacy project; unset means the project's published keys.
+	SupabaseJWTSecret Secret `env:"SUPABASE_JWT_SECRET"`
+
+	// StripeSecretKey is a secret or restricted API key. Its name says whether real money moves: see Livemode.
+	StripeSecretKey Secret `env:"STRIPE_SECRET_KEY"`
+	// StripeWebhookSecrets are the signing secrets of the webhook endpoint; two of them while one is being rolled.
+	StripeWebhookSecrets []Secret `env:"STRIPE_WEBHOOK_SECRET"`
+	// StripeAPIBase is where Stripe's API is, without a trailing slash.
+	StripeAPIBase string `env:"STRIPE_API_BASE"`
+	// CheckoutHosts are the hosts to which a browser may be sent to pay (https, no port). Development also admits the
+	// sandbox's own origin; that is for whoever checks the URL to add.
+	CheckoutHosts []string `env:"RINGFENCE_CHECKOUT_HOSTS" envDefault:"checkout.stripe.com"`
+
+	// USDToGBP is the first version of the rate, in millionths of a pound per dollar, above 0 and below 10.
+	USDToGBP Micros `env:"USD_TO_GBP_RATE"`
+	// TopUpMinPence is the least a customer may top up at once, in pence.
+	TopUpMinPence int64 `env:"RINGFENCE_TOP_UP_MIN_PENCE" envDefault:"500"`
+	// TopUpMaxPence is the most a customer may top up at once, in pence.
+	TopUpMaxPence int64 `env:"RINGFENCE_TOP_UP_MAX_PENCE" envDefault:"500000"`
+
+	settings []Setting
+}
+
+// Development reports whether this process runs with development's conveniences.
+func (c Config) Development() bool { return c.Env == Development }
+
+// HTTPS reports whether browsers reach the server by https, and cookies can be Secure.
+func (c Config) HTTPS() bool { return strings.HasPrefix(c.BaseURL, "https://") }
+
+// Livemode reports whether the Stripe key moves real money.
+func (c Config) Livemode() bool {
+	key := c.StripeSecretKey.Reveal()
+	return strings.HasPrefix(key, "sk_live_") || strings.HasPrefix(key, "rk_live_")
+}
+
+// Source says where a setting's value came from.
+type Source string
+
+// The sources.
+const (
+	FromEnvironment Source = "env"
+	FromDefault     Source = "default"
+	FromGeneration  Source = "generated" // made once by development and kept in the data directory
+	Unset           Source = "unset"
+)
+
+// Setting is one variable as a person may see it.
+type Setting struct {
+	Name   string
+	Value  string // as configured; "[secret]" for a secret, "" when unset
+	Source Source
+}
+
+// Masked lists every setting in the order of declaration, with secrets masked.
+func (c Config) Masked() []Setting { return slices.Clone(c.settings) }
+
+// Load reads the settings through getenv, which answers "" for what is unset, and trims spaces around each value. The
+// error is an *Error with every fault; the Config is then empty.
+//
+// In development it makes the secrets that are unset, once, and keeps them under DataDir (files 0600 in a directory of
+// 0700). It is safe to call again, and from several processes at once: all get the same secrets.
+func Load(getenv func(string) string) (Config, error) {
+	l := newLoader(getenv)
+	switch Environment(l.values["RINGFENCE_ENV"]) {
+	case Development:
+		l.fillDevelopment()
+	case Production:
+		l.fill("STRIPE_API_BASE", "https://api.stripe.com", FromDefault)
+		l.checkProduction()
+	}
+	var c Config
+	if err := l.parse(&c); err != nil {
+		return Config{}, err
+	}
+	l.check(&c)
+	if len(l.faults) > 0 {
+		return Config{}, &Error{Faults: l.inOrder()}
+	}
+	c.settings = l.settings()
+	return c, nil
+}
+
+// loader gathers values, where they came from, and faults.
+type loader struct {
+	fields  []reflect.StructField // of Config, those with a variable
+	values  map[string]string     // only what has a value
+	sources map[string]Source
+	faults  []Fault
+}
+
+func newLoader(getenv func(string) string) *loader {
+	l := &loader{values: map[string]string{}, sources: map[string]Source{}}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		name, ok := f.Tag.Lookup("env")
+		if !ok {
+			continue
+		}
+		l.fields = append(l.fields, f)
+		l.fill(name, strings.TrimSpace(getenv(name)), FromEnvironment)
+		l.fill(name, f.Tag.Get("envDefault"), FromDefault)
+	}
+	return l
+}
+
+// fill gives an unset variable a value.
+func (l *loader) fill(name, value string, source Source) {
+	if l.values[name] == "" && value != "" {
+		l.values[name], l.sources[name] = value, source
+	}
+}
+
+func (l *loader) fault(name string, p *problem) {
+	if p != nil {
+		l.faults = append(l.faults, Fault{name, p.what, p.remedy})
+	}
+}
+
+// parse fills c from the gathered values and turns what the library refuses into faults. An error is a mistake in
+// Config's declaration, not in the environment.
+func (l *loader) parse(c *Config) error {
+	err := env.ParseWithOptions(c, env.Options{Environment: l.values})
+	if err == nil {
+		return nil
+	}
+	all, ok := errors.AsType[env.AggregateError](err)
+	if !ok {
+		return fmt.Errorf("couldn't read the configuration: %w", err)
+	}
+	for _, one := range all.Errors {
+		refused, ok := errors.AsType[env.ParseError](one)
+		if !ok {
+			return fmt.Errorf("couldn't read the configuration: %w", one)
+		}
+		i := slices.IndexFunc(l.fields, func(f reflect.StructField) bool { return f.Name == refused.Name })
+		l.fault(l.fields[i].Tag.Get("env"), explain(refused))
+	}
+	return nil
+}
+
+// explain says what the library found wrong without its message, which quotes the value.
+func explain(refused env.ParseError) *problem {
+	if p, ok := errors.AsType[*problem](refused.Err); ok {
+		return p
+	}
+	if refused.Type == reflect.TypeFor[slog.Level]() {
+		return &problem{"is not a log level", "Use debug, info, warn or error."}
+	}
+	return &problem{"is not a whole number", "Give pence as digits only, for example 500."}
+}
+
+// inOrder returns the faults in the order of declaration.
+func (l *loader) inOrder() []Fault {
+	position := map[string]int{}
+	for i, f := range l.fields {
+		position[f.Tag.Get("env")] = i
+	}
+	slices.SortStableFunc(l.faults, func(a, b Fault) int { return position[a.Variable] - position[b.Variable] })
+	return l.faults
+}
+
+func (l *loader) settings() []Setting {
+	var all []Setting
+	for _, f := range l.fields {
+		s := Setting{Name: f.Tag.Get("env"), Source: Unset}
+		if value, ok := l.values[s.Name]; ok {
+			s.Value, s.Source = value, l.sources[s.Name]
+			if f.Type == reflect.TypeFor[Secret]() || f.Type == reflect.TypeFor[[]Secret]() {
+				s.Value = masked
+			}
+		}
+		all = append(all, s)
+	}
+	return all
+}

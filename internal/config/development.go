@@ -1,0 +1,123 @@
+package config
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// generated are the secrets that development makes for itself, and how.
+var generated = []struct {
+	name string
+	make func() string
+}{
+	{"RINGFENCE_SESSION_KEYS", func() string {
+		key := make([]byte, minSessionKeyBytes)
+		_, _ = rand.Read(key) // never fails: it ends the process instead
+		return base64.StdEncoding.EncodeToString(key)
+	}},
+	{"STRIPE_SECRET_KEY", func() string { return "sk_test_" + rand.Text() }},
+	{"STRIPE_WEBHOOK_SECRET", func() string { return "whsec_" + rand.Text() + rand.Text() }},
+}
+
+// fillDevelopment gives what is unset the values that make everything run on this machine alone.
+func (l *loader) fillDevelopment() {
+	l.fill("RINGFENCE_SANDBOX_ADDR", "127.0.0.1:8091", FromDefault)
+	l.fill("USD_TO_GBP_RATE", "0.79", FromDefault)
+	// URLs made of a bad address would only repeat its fault.
+	if addr := l.values["RINGFENCE_ADDR"]; checkListenAddr(addr, true) == nil {
+		l.fill("RINGFENCE_BASE_URL", "http://"+addr, FromDefault)
+	}
+	if addr := l.values["RINGFENCE_SANDBOX_ADDR"]; checkListenAddr(addr, true) == nil {
+		l.fill("STRIPE_API_BASE", "http://"+addr, FromDefault)
+	}
+	for _, g := range generated {
+		if l.values[g.name] != "" {
+			continue
+		}
+		value, err := keptSecret(l.values["RINGFENCE_DATA_DIR"], g.name, g.make)
+		if err != nil {
+			l.fault("RINGFENCE_DATA_DIR", &problem{
+				"cannot keep the secrets that development makes (" + reason(err) + ")",
+				"Give this user a directory to write to, or set " + g.name + " yourself.",
+			})
+			return
+		}
+		l.fill(g.name, value, FromGeneration)
+	}
+}
+
+var errEmptySecret = errors.New("a file in its secrets directory is empty; delete it")
+
+// reason is an error's cause without the path, which faults do not quote.
+func reason(err error) string {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err.Error()
+	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
+		return e.Err.Error()
+	}
+	return err.Error()
+}
+
+// keptSecret returns the secret of this name in the data directory and makes it first where there is none. Whoever
+// comes first decides: the file appears whole, by a link that fails if it is there already, so processes that start at
+// the same moment agree.
+func keptSecret(dataDir, name string, generate func() string) (string, error) {
+	// The data directory itself may be passed through, since the embedded database's own user has to reach its cluster
+	// in there; nobody else can list it. The secrets lie one level down, closed.
+	if err := os.MkdirAll(dataDir, 0o711); err != nil { //nolint:gosec // see above
+		return "", err
+	}
+	dir := filepath.Join(dataDir, "secrets")
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	path := filepath.Join(dir, name)
+	value, err := readSecret(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return value, err
+	}
+
+	tmp, err := os.CreateTemp(dir, ".new-*") // 0600
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = os.Remove(tmp.Name()) }() // its other name stays
+	_, err = tmp.WriteString(generate() + "\n")
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return "", err
+	}
+	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	return readSecret(path)
+}
+
+// readSecret reads a kept secret, and closes file and directory to others should they have been opened.
+func readSecret(path string) (string, error) {
+	for name, mode := range map[string]fs.FileMode{filepath.Dir(path): 0o700, path: 0o600} {
+		info, err := os.Stat(name)
+		if err != nil {
+			return "", err
+		}
+		if info.Mode().Perm()&0o077 != 0 {
+			if err := os.Chmod(name, mode); err != nil {
+				return "", err
+			}
+		}
+	}
+	b, err := os.ReadFile(path) //nolint:gosec // the path is made of the configured directory and a constant
+	if err != nil {
+		return "", err
+	}
+	value := strings.TrimSpace(string(b))
+	if value == "" {
+		return "", errEmptySecret
+	}
+	return value, nil
+}

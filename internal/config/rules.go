@@ -1,0 +1,165 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// maxTopUpPence bounds RINGFENCE_TOP_UP_MAX_PENCE: £100,000.
+const maxTopUpPence = 10_000_000
+
+// required in production: they have no default that could be right.
+var required = []struct{ name, remedy string }{
+	{"RINGFENCE_BASE_URL", "Set it to the https address at which browsers reach this server."},
+	{"DATABASE_URL", "Set it to postgres://user:password@host:5432/database."},
+	{"RINGFENCE_SESSION_KEYS", "Make one with: openssl rand -base64 32"},
+	{"STRIPE_SECRET_KEY", "Copy it from Stripe's dashboard, Developers, API keys."},
+	{"STRIPE_WEBHOOK_SECRET", "Copy it from Stripe's dashboard, Developers, Webhooks; without it anybody could sign events."},
+	{"USD_TO_GBP_RATE", "Give the pounds that one dollar is worth, for example 0.79."},
+}
+
+// developmentOnly are features that must not exist in production, where a set one shows a copied configuration.
+var developmentOnly = []string{"RINGFENCE_SANDBOX_ADDR"}
+
+// checkProduction wants what production cannot do without, and refuses development's conveniences.
+func (l *loader) checkProduction() {
+	for _, r := range required {
+		l.require(r.name, r.remedy)
+	}
+	for _, name := range developmentOnly {
+		if l.values[name] != "" {
+			l.fault(name, &problem{"is a development feature", "Unset it in production."})
+		}
+	}
+}
+
+func (l *loader) require(name, remedy string) {
+	if l.values[name] == "" {
+		l.fault(name, &problem{"is not set", remedy})
+	}
+}
+
+// check holds every value to its rules and puts normal forms into c. A value that could not be parsed is zero in c, has
+// its fault already, and is passed over here. With an unknown environment only what is wrong in both is reported.
+func (l *loader) check(c *Config) {
+	l.require("RINGFENCE_ENV", "Set it to development or production.")
+
+	l.checkAddresses(c)
+	if c.DatabaseURL.IsSet() {
+		l.fault("DATABASE_URL", checkDatabaseURL(c.DatabaseURL.Reveal()))
+	}
+	l.secrets("RINGFENCE_SESSION_KEYS", c.SessionKeys, sessionKey)
+	l.checkSupabase(c)
+
+	if c.StripeSecretKey.IsSet() {
+		l.fault("STRIPE_SECRET_KEY", checkStripeKey(c.StripeSecretKey.Reveal(), c.Env == Development))
+	}
+	l.secrets("STRIPE_WEBHOOK_SECRET", c.StripeWebhookSecrets, func(s string) (string, *problem) { return s, checkWebhookSecret(s) })
+	l.checkURL("STRIPE_API_BASE", &c.StripeAPIBase, false)
+	l.checkCheckoutHosts(c.CheckoutHosts)
+	l.checkTopUps(c)
+}
+
+func (l *loader) checkAddresses(c *Config) {
+	development := c.Env == Development
+	taken := map[string]string{}
+	for _, a := range []struct {
+		name, addr   string
+		loopbackOnly bool
+	}{
+		{"RINGFENCE_ADDR", c.Addr, development},
+		{"RINGFENCE_SANDBOX_ADDR", c.SandboxAddr, development},
+		{"RINGFENCE_METRICS_ADDR", c.MetricsAddr, development},
+	} {
+		if a.addr == "" {
+			continue
+		}
+		if p := checkListenAddr(a.addr, a.loopbackOnly); p != nil {
+			l.fault(a.name, p)
+			continue
+		}
+		if other, ok := taken[a.addr]; ok {
+			l.fault(a.name, &problem{"is the same address as " + other, "Give each its own port."})
+		}
+		taken[a.addr] = a.name
+	}
+	l.checkURL("RINGFENCE_BASE_URL", &c.BaseURL, development)
+}
+
+// checkURL puts the normal form of a URL in its place. Production wants https even of loopback.
+func (l *loader) checkURL(name string, value *string, anyHTTP bool) {
+	if *value == "" {
+		return
+	}
+	normal, p := origin(*value, anyHTTP)
+	if p == nil && l.values["RINGFENCE_ENV"] == string(Production) && !strings.HasPrefix(normal, "https://") {
+		p = &problem{"is not https", "Production speaks https only."}
+	}
+	l.fault(name, p)
+	*value = normal
+}
+
+// secrets holds each entry of a comma-separated list to its rule, and puts what the rule returns in its place.
+func (l *loader) secrets(name string, list []Secret, rule func(string) (string, *problem)) {
+	for i, entry := range list {
+		text := strings.TrimSpace(entry.Reveal())
+		value, p := rule(text)
+		if text == "" {
+			p = &problem{"is empty", "Remove the comma that has nothing beside it, or fill in the value."}
+		}
+		if p != nil && len(list) > 1 {
+			p = &problem{fmt.Sprintf("entry %d of %d %s", i+1, len(list), p.what), p.remedy}
+		}
+		l.fault(name, p)
+		list[i] = NewSecret(value)
+	}
+}
+
+func (l *loader) checkSupabase(c *Config) {
+	if c.Auth == AuthSupabase {
+		l.require("SUPABASE_URL", "RINGFENCE_AUTH=supabase needs the project's address, https://….supabase.co.")
+		l.require("SUPABASE_ANON_KEY", "RINGFENCE_AUTH=supabase needs the project's anon key, from its API settings.")
+	}
+	l.checkURL("SUPABASE_URL", &c.SupabaseURL, false)
+	// RFC 7518, section 3.2: an HS256 key is no shorter than the hash.
+	if c.SupabaseJWTSecret.IsSet() && len(c.SupabaseJWTSecret.Reveal()) < 32 {
+		l.fault("SUPABASE_JWT_SECRET", &problem{"is shorter than 32 characters", "Copy the legacy JWT secret whole from the project's settings, or leave it unset to use its published keys."})
+	}
+}
+
+func (l *loader) checkCheckoutHosts(hosts []string) {
+	for i, host := range hosts {
+		hosts[i] = strings.ToLower(strings.TrimSpace(host))
+		if !validHostname(hosts[i]) {
+			l.fault("RINGFENCE_CHECKOUT_HOSTS", &problem{
+				fmt.Sprintf("entry %d of %d is not a plain host name", i+1, len(hosts)),
+				"Write names such as checkout.stripe.com, separated by commas: no scheme, port, path or wildcard.",
+			})
+		}
+	}
+}
+
+func (l *loader) checkTopUps(c *Config) {
+	const lowest, highest = "RINGFENCE_TOP_UP_MIN_PENCE", "RINGFENCE_TOP_UP_MAX_PENCE"
+	usable := l.checkLimit(lowest, c.TopUpMinPence)
+	if l.checkLimit(highest, c.TopUpMaxPence) && usable && c.TopUpMinPence >= c.TopUpMaxPence {
+		l.fault(lowest, &problem{"is not below " + highest, "Lower the minimum or raise the maximum."})
+	}
+}
+
+// checkLimit reports whether a limit can be used; one that is no number has its fault already.
+func (l *loader) checkLimit(name string, pence int64) bool {
+	faulty := slices.ContainsFunc(l.faults, func(f Fault) bool { return f.Variable == name })
+	switch {
+	case faulty:
+		return false
+	case pence <= 0:
+		l.fault(name, &problem{"is not above zero", "Give pence, for example 500 for £5.00."})
+		return false
+	case pence > maxTopUpPence:
+		l.fault(name, &problem{fmt.Sprintf("is above %d pence", maxTopUpPence), "Give pence, for example 500000 for £5,000.00."})
+		return false
+	}
+	return true
+}

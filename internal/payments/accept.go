@@ -1,0 +1,298 @@
+package payments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+	"github.com/riverqueue/river"
+	"github.com/stripe/stripe-go/v76/webhook"
+
+	"ringfence/db"
+	"ringfence/internal/fault"
+)
+
+const (
+	// signatureTolerance is how old or how far ahead a signature may be. Stripe's library checks only the first.
+	signatureTolerance = 300 * time.Second
+	// A batch shares one commit; these bound it.
+	maxBatchEvents = 256
+	maxBatchBytes  = 8 << 20
+	// maxWaiting bounds the events that wait for a commit; more are refused, and Stripe repeats them.
+	maxWaiting = 4096
+)
+
+// QueueStripe is the queue of the jobs that work events.
+const QueueStripe = "stripe"
+
+// EventBatch is the job that works the events of one committed batch.
+type EventBatch struct {
+	IDs []string `json:"ids"`
+}
+
+// Kind is the job's name in the queue.
+func (EventBatch) Kind() string { return "stripe_events" }
+
+// InsertOpts puts the job on its queue.
+func (EventBatch) InsertOpts() river.InsertOpts { return river.InsertOpts{Queue: QueueStripe} }
+
+// Accept checks the signature of a webhook's raw body and stores the event together with the job that will work it. When
+// it returns nil, both are committed; duplicate says that the event was there before. It makes no call out.
+//
+// Errors: a fault of kind Invalid when the signature does not hold (nothing was stored), of kind Unavailable when the
+// event could not be stored (Stripe will repeat it). It is safe to repeat.
+func (s *Service) Accept(ctx context.Context, body []byte, signature string) (duplicate bool, err error) {
+	if err := s.verify(body, signature); err != nil {
+		s.metrics.received.WithLabelValues("bad_signature").Inc()
+		return false, fault.Wrap(fault.Invalid, "The signature does not match this body.", err)
+	}
+	duplicate, err = s.inbox.store(ctx, receive(body, s.now()), s.commit)
+	switch {
+	case err != nil:
+		s.metrics.received.WithLabelValues("not_stored").Inc()
+		return false, fault.Wrap(fault.Unavailable, "The event could not be stored. Please send it again.", err)
+	case duplicate:
+		s.metrics.received.WithLabelValues("duplicate").Inc()
+	default:
+		s.metrics.received.WithLabelValues("stored").Inc()
+	}
+	return duplicate, nil
+}
+
+// verify checks Stripe's signature (https://docs.stripe.com/webhooks#verify-manually) against each secret in turn.
+func (s *Service) verify(body []byte, header string) error {
+	at, err := signedAt(header)
+	if err != nil {
+		return err
+	}
+	if age := s.now().Sub(at); age > signatureTolerance || age < -signatureTolerance {
+		return fmt.Errorf("signed %s ago, beyond the tolerance", age.Round(time.Second))
+	}
+	for _, secret := range s.secrets {
+		if err = webhook.ValidatePayloadIgnoringTolerance(body, header, secret); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// signedAt reads the one timestamp of a Stripe-Signature header. With two of them nobody could say which one was signed.
+func signedAt(header string) (at time.Time, err error) {
+	found := false
+	for part := range strings.SplitSeq(header, ",") {
+		value, ok := strings.CutPrefix(strings.TrimSpace(part), "t=")
+		if !ok {
+			continue
+		}
+		seconds, perr := strconv.ParseInt(value, 10, 64)
+		if found || perr != nil {
+			return time.Time{}, errors.New("the signature header has no single timestamp")
+		}
+		at, found = time.Unix(seconds, 0), true
+	}
+	if !found {
+		return time.Time{}, errors.New("the signature header has no timestamp")
+	}
+	return at, nil
+}
+
+// inbox lets requests that arrive while a commit runs share the next one. There is no goroutine of its own: the request
+// that finds nobody committing leads one batch, and then hands over to one of those who wait.
+type inbox struct {
+	mu      sync.Mutex
+	leading bool
+	waiting []*arrival
+}
+
+// arrival is one event on its way into the database. done is answered once: with the outcome, or with the lead.
+type arrival struct {
+	event received
+	done  chan outcome
+}
+
+type outcome struct {
+	duplicate bool
+	err       error
+	lead      bool
+}
+
+// store puts the event into the database by commit, together with whatever else is waiting. A caller that goes away
+// while waiting does not take its event back.
+func (in *inbox) store(ctx context.Context, e received, commit func([]*arrival)) (duplicate bool, err error) {
+	a := &arrival{event: e, done: make(chan outcome, 1)}
+	in.mu.Lock()
+	if len(in.waiting) >= maxWaiting {
+		in.mu.Unlock()
+		return false, errors.New("too many events are waiting")
+	}
+	in.waiting = append(in.waiting, a)
+	lead := !in.leading
+	in.leading = true
+	in.mu.Unlock()
+
+	for {
+		if lead {
+			in.lead(commit)
+		}
+		select {
+		case o := <-a.done:
+			if o.lead {
+				lead = true
+				continue
+			}
+			return o.duplicate, o.err
+		case <-ctx.Done():
+			return false, in.leave(a, ctx.Err(), commit)
+		}
+	}
+}
+
+// lead commits one batch and hands the lead over.
+func (in *inbox) lead(commit func([]*arrival)) {
+	in.mu.Lock()
+	n, size := 0, 0
+	for n < len(in.waiting) && n < maxBatchEvents && (n == 0 || size+len(in.waiting[n].event.payload) <= maxBatchBytes) {
+		size += len(in.waiting[n].event.payload)
+		n++
+	}
+	batch := in.waiting[:n:n]
+	in.waiting = in.waiting[n:]
+	in.mu.Unlock()
+	defer in.handOver()
+	commit(batch)
+}
+
+// handOver passes the lead to the first who waits, or puts it down.
+func (in *inbox) handOver() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.waiting) == 0 {
+		in.leading = false
+		return
+	}
+	// It stays in the queue: leading, it will take itself along.
+	in.waiting[0].done <- outcome{lead: true}
+}
+
+// leave is for a caller that waits no longer. If the lead was just handed to it, the others must not wait for it in vain.
+func (in *inbox) leave(a *arrival, cause error, commit func([]*arrival)) error {
+	in.mu.Lock()
+	in.waiting = slices.DeleteFunc(in.waiting, func(w *arrival) bool { return w == a })
+	in.mu.Unlock()
+	select {
+	case o := <-a.done:
+		if !o.lead {
+			return o.err
+		}
+		in.lead(commit)
+	default:
+	}
+	return fmt.Errorf("the sender went away before the event was stored: %w", cause)
+}
+
+// commit stores a batch in one transaction and answers everybody in it. Where the batch fails because of what is in it,
+// each event is committed alone, so that a poisoned one gets its own answer; where the database is away, nobody waits
+// for it event by event.
+func (s *Service) commit(batch []*arrival) {
+	if len(batch) == 0 {
+		return
+	}
+	// No request decides about the others' commit, so none of their contexts is used.
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	stored, err := s.storeEvents(ctx, batch)
+	if errors.Is(err, db.ErrCommitUnknown) {
+		stored, err = s.storeEvents(ctx, batch) // what the lost commit did store now shows as a duplicate
+	}
+	if err != nil && len(batch) > 1 && pq.As(err) != nil {
+		s.log.WarnContext(ctx, "a batch of events failed and is stored one by one", "events", len(batch), "error", err)
+		for _, a := range batch {
+			one, err := s.storeEvents(ctx, []*arrival{a})
+			a.done <- outcome{duplicate: !one[a], err: err}
+		}
+		return
+	}
+	for _, a := range batch {
+		a.done <- outcome{duplicate: !stored[a], err: err}
+	}
+}
+
+// storeEvents inserts those events of the batch that are new, and one job for them, and returns which were.
+func (s *Service) storeEvents(ctx context.Context, batch []*arrival) (map[*arrival]bool, error) {
+	// One order everywhere: two processes that store the same events wait for each other, never in a ring.
+	batch = slices.SortedStableFunc(slices.Values(batch), func(a, b *arrival) int { return strings.Compare(a.event.id, b.event.id) })
+	first := make(map[string]*arrival, len(batch))
+	var c struct {
+		id, kind, intent, state, reason []string
+		topUp                           []*string
+		payload                         pq.ByteaArray
+		occurred                        []time.Time
+	}
+	for _, a := range batch {
+		e := a.event
+		if first[e.id] != nil {
+			continue
+		}
+		first[e.id] = a
+		state := "received"
+		if e.broken != "" {
+			state = "quarantined"
+		}
+		var topUp *string
+		if e.topUp != uuid.Nil {
+			s := e.topUp.String()
+			topUp = &s
+		}
+		c.id, c.kind, c.payload = append(c.id, e.id), append(c.kind, e.kind), append(c.payload, e.payload)
+		c.topUp, c.intent = append(c.topUp, topUp), append(c.intent, e.paymentIntent)
+		c.state, c.reason, c.occurred = append(c.state, state), append(c.reason, e.broken), append(c.occurred, e.occurred)
+	}
+	stored := make(map[*arrival]bool, len(batch))
+	err := s.db.InSystemTx(ctx, "storing Stripe's events, before it is known whose they are", func(ctx context.Context, tx *db.Tx) error {
+		clear(stored)
+		var fresh []struct {
+			ID    string `db:"id"`
+			State string `db:"state"`
+		}
+		if err := tx.SelectContext(ctx, &fresh, `
+			INSERT INTO stripe_events (received_at, next_attempt_at, id, type, payload, top_up_id, payment_intent, org_id, state, reason, occurred_at)
+			SELECT $1, $1, u.id, u.type, u.payload, u.top_up_id, nullif(u.payment_intent, ''), coalesce(t.org_id, p.org_id), u.state, u.reason, u.occurred_at
+			FROM unnest($2::text[], $3::text[], $4::bytea[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::timestamptz[])
+			     u (id, type, payload, top_up_id, payment_intent, state, reason, occurred_at)
+			     LEFT JOIN top_ups t ON t.id = u.top_up_id
+			     LEFT JOIN payments p ON p.payment_intent = u.payment_intent
+			ORDER BY u.id
+			ON CONFLICT (id) DO NOTHING RETURNING id, state`,
+			tx.Now, pq.Array(c.id), pq.Array(c.kind), c.payload, pq.Array(c.topUp), pq.Array(c.intent), pq.Array(c.state),
+			pq.Array(c.reason), pq.Array(c.occurred)); err != nil {
+			return fmt.Errorf("couldn't store the events: %w", err)
+		}
+		var work []string
+		for _, f := range fresh {
+			stored[first[f.ID]] = true
+			if f.State == "received" {
+				work = append(work, f.ID)
+			}
+		}
+		return s.enqueue(ctx, tx, work, time.Time{})
+	})
+	return stored, err
+}
+
+// enqueue adds the job that works the events, in the transaction of the fact that they wait; at is when, zero for now.
+func (s *Service) enqueue(ctx context.Context, tx *db.Tx, ids []string, at time.Time) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	if _, err := s.jobs.InsertTx(ctx, tx.Tx.Tx, EventBatch{IDs: ids}, &river.InsertOpts{ScheduledAt: at}); err != nil {
+		return fmt.Errorf("couldn't add the job: %w", err)
+	}
+	return nil
+}

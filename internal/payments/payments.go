@@ -1,0 +1,119 @@
+// Package payments turns Stripe's money into wallet credits: top-ups through Checkout, and events into credits.
+//
+// Two promises shape it. What Stripe was told "200" about is stored, with the job that will work it, in one committed
+// transaction ([Service.Accept]). And a payment is credited exactly once, whatever order, number or time its events come
+// in ([Service.Process]): whether to credit never depends on a top-up's state, only on the payment's own row and key.
+//
+// Lock order, everywhere in this package: events, top-ups, payments, wallets, each in ascending order of its key.
+package payments
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+	"github.com/stripe/stripe-go/v76"
+	"github.com/stripe/stripe-go/v76/client"
+
+	"ringfence/db"
+	"ringfence/internal/money"
+)
+
+// JobInserter adds a job in a transaction; River's client is one.
+type JobInserter interface {
+	InsertTx(ctx context.Context, tx *sql.Tx, args river.JobArgs, opts *river.InsertOpts) (*rivertype.JobInsertResult, error)
+}
+
+// Options are what the service needs from outside. All of them are required unless they say otherwise.
+type Options struct {
+	DB   *db.DB
+	Jobs JobInserter
+	Log  *slog.Logger
+	// Now is the clock against which signatures are dated.
+	Now func() time.Time
+
+	// StripeKey is the secret API key; a live key makes the service credit live events only, and the other way round.
+	StripeKey string
+	// StripeBase is the address of Stripe's API, without a path.
+	StripeBase string
+	// WebhookSecrets are tried in turn: during a roll the old and the new one both hold. None may be empty.
+	WebhookSecrets []string
+	// CheckoutOrigins are the only places a browser is sent to, such as "https://checkout.stripe.com".
+	CheckoutOrigins []string
+	// BaseURL is ours, without a path: where Checkout sends the customer back to.
+	BaseURL string
+	// Min and Max bound one top-up, in pence.
+	Min, Max money.Pence
+	// Metrics may be nil.
+	Metrics *Metrics
+}
+
+// Service is the payments part of the program. It is safe for concurrent use.
+type Service struct {
+	db       *db.DB
+	jobs     JobInserter
+	log      *slog.Logger
+	now      func() time.Time
+	stripe   *client.API
+	livemode bool
+	secrets  []string
+	origins  []string
+	baseURL  string
+	min, max money.Pence
+	metrics  *Metrics
+	inbox    inbox
+}
+
+// New makes the service. It refuses what would make signatures or redirects meaningless.
+func New(o Options) (*Service, error) {
+	var faults []error
+	if len(o.WebhookSecrets) == 0 {
+		faults = append(faults, errors.New("no Stripe webhook secret: every event could be forged"))
+	}
+	for _, secret := range o.WebhookSecrets {
+		if secret == "" {
+			faults = append(faults, errors.New("an empty Stripe webhook secret verifies everything"))
+		}
+	}
+	if len(o.CheckoutOrigins) == 0 {
+		faults = append(faults, errors.New("no checkout origin: nobody could pay"))
+	}
+	if o.Min <= 0 || o.Max < o.Min {
+		faults = append(faults, errors.New("the limits of a top-up must be positive and in order"))
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics()
+	}
+	return &Service{
+		db: o.DB, jobs: o.Jobs, log: o.Log, now: o.Now,
+		stripe:   newStripe(o.StripeKey, o.StripeBase),
+		livemode: strings.HasPrefix(o.StripeKey, "sk_live_") || strings.HasPrefix(o.StripeKey, "rk_live_"),
+		secrets:  o.WebhookSecrets, origins: o.CheckoutOrigins, baseURL: o.BaseURL,
+		min: o.Min, max: o.Max, metrics: o.Metrics,
+	}, nil
+}
+
+// Limits are the smallest and the largest top-up, in pence.
+func (s *Service) Limits() (smallest, largest money.Pence) { return s.min, s.max }
+
+// newStripe makes a client of our own, beside the package's globals, that cannot hang a page: one try takes at most ten
+// seconds, and the library repeats it once, under the same idempotency key, where that is safe.
+func newStripe(key, base string) *client.API {
+	backend := stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
+		URL:               stripe.String(base),
+		HTTPClient:        &http.Client{Timeout: 10 * time.Second},
+		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull}, // errors come back to us and are logged once
+		MaxNetworkRetries: stripe.Int64(1),
+		EnableTelemetry:   stripe.Bool(false),
+	})
+	return client.New(key, &stripe.Backends{API: backend, Connect: backend, Uploads: backend})
+}

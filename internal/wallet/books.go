@@ -1,0 +1,165 @@
+package wallet
+
+import (
+	"context"
+	"fmt"
+
+	"ringfence/db"
+)
+
+// Check is one invariant of the books and how it stands.
+type Check struct {
+	// Name is short and stable; Promise says what must hold.
+	Name, Promise string
+	// Checked is how many things were looked at, so that "no violation" cannot mean "nothing seen".
+	Checked int64
+	// Violations names each thing that breaks the promise; empty when it holds. At most violationLimit are named.
+	Violations []string
+}
+
+// violationLimit bounds how many violations one check names.
+const violationLimit = 100
+
+// BookTables are the tables whose every row CheckBooks must be able to see.
+var BookTables = []string{
+	"organizations", "wallets", "ledger_accounts", "ledger_transactions", "ledger_postings", "payments", "credits", "top_ups", "audit_log", "stripe_events",
+}
+
+// invariants: each count says how much there is to check, each violations query names what breaks the promise.
+var invariants = []struct{ name, promise, count, violations string }{
+	{
+		"postings-sum-to-zero", "the postings of every ledger transaction sum to zero",
+		`SELECT count(*) FROM ledger_transactions`,
+		`SELECT format('transaction %s: %s postings sum to %s', t.id, count(p.*), sum(p.amount_pence))
+		 FROM ledger_transactions t LEFT JOIN ledger_postings p ON p.transaction_id = t.id
+		 GROUP BY t.id HAVING count(p.*) < 2 OR sum(p.amount_pence) <> 0`,
+	},
+	{
+		"postings-have-accounts", "every posting is on an account of the house or of its own organisation",
+		`SELECT count(*) FROM ledger_postings`,
+		`SELECT format('transaction %s: account %s', p.transaction_id, p.account_id)
+		 FROM ledger_postings p JOIN ledger_transactions t ON t.id = p.transaction_id LEFT JOIN ledger_accounts a ON a.id = p.account_id
+		 WHERE a.id IS NULL OR a.org_id IS DISTINCT FROM p.org_id AND a.org_id IS NOT NULL OR p.org_id <> t.org_id`,
+	},
+	{
+		"wallets-match-ledger", "a wallet's balance, bonus and debt are the sums of its postings",
+		`SELECT count(*) FROM wallets`,
+		`SELECT format('wallet %s: row %s/%s/%s, ledger %s/%s/%s', w.org_id, w.balance_pence, w.bonus_pence, w.debt_pence, s.balance, s.bonus, s.debt)
+		 FROM wallets w CROSS JOIN LATERAL (
+		     SELECT coalesce(sum(p.amount_pence) FILTER (WHERE a.name IN ('wallet/paid', 'wallet/bonus')), 0) AS balance,
+		            coalesce(sum(p.amount_pence) FILTER (WHERE a.name = 'wallet/bonus'), 0) AS bonus,
+		            coalesce(-sum(p.amount_pence) FILTER (WHERE a.name = 'receivable'), 0) AS debt
+		     FROM ledger_accounts a JOIN ledger_postings p ON p.account_id = a.id WHERE a.org_id = w.org_id) s
+		 WHERE (w.balance_pence, w.bonus_pence, w.debt_pence) IS DISTINCT FROM (s.balance, s.bonus, s.debt)`,
+	},
+	{
+		"organisations-have-wallets", "every organisation has one wallet",
+		`SELECT count(*) FROM organizations`,
+		`SELECT format('organisation %s', o.id) FROM organizations o LEFT JOIN wallets w ON w.org_id = o.id WHERE w.org_id IS NULL`,
+	},
+	{
+		"history-is-a-chain", "a wallet's transactions are numbered without gaps and each balance follows from the one before",
+		`SELECT count(*) FROM ledger_transactions`,
+		`SELECT format('wallet %s, transaction %s', h.org_id, h.seq) FROM (
+		     SELECT org_id, seq, amount_pence, balance_after_pence, row_number() OVER o AS place,
+		            coalesce(lag(balance_after_pence) OVER o, 0) AS balance_before
+		     FROM ledger_transactions WINDOW o AS (PARTITION BY org_id ORDER BY seq)) h
+		 WHERE h.seq <> h.place OR h.balance_after_pence <> h.balance_before + h.amount_pence
+		 UNION ALL
+		 SELECT format('wallet %s ends at %s, its history at %s', w.org_id, w.last_seq, t.seq)
+		 FROM wallets w LEFT JOIN LATERAL (SELECT seq, balance_after_pence, debt_after_pence FROM ledger_transactions t
+		                                   WHERE t.org_id = w.org_id ORDER BY seq DESC LIMIT 1) t ON true
+		 WHERE (w.last_seq, w.balance_pence, w.debt_pence)
+		       IS DISTINCT FROM (coalesce(t.seq, 0), coalesce(t.balance_after_pence, 0), coalesce(t.debt_after_pence, 0))`,
+	},
+	{
+		"transactions-say-what-moved", "a transaction's stated amount is what its postings did to the wallet",
+		`SELECT count(*) FROM ledger_transactions`,
+		`SELECT format('transaction %s: states %s, posted %s', t.id, t.amount_pence, coalesce(sum(p.amount_pence) FILTER (WHERE a.id IS NOT NULL), 0))
+		 FROM ledger_transactions t LEFT JOIN ledger_postings p ON p.transaction_id = t.id
+		      LEFT JOIN ledger_accounts a ON a.id = p.account_id AND a.name IN ('wallet/paid', 'wallet/bonus')
+		 GROUP BY t.id, t.amount_pence HAVING t.amount_pence <> coalesce(sum(p.amount_pence) FILTER (WHERE a.id IS NOT NULL), 0)`,
+	},
+	{
+		"nothing-spent-that-is-not-there", "available money is never negative",
+		`SELECT count(*) FROM wallets`,
+		`SELECT format('wallet %s: balance %s, held %s, bonus %s, debt %s', org_id, balance_pence, held_pence, bonus_pence, debt_pence)
+		 FROM wallets WHERE balance_pence - held_pence < 0 OR held_pence < 0 OR debt_pence < 0 OR bonus_pence NOT BETWEEN 0 AND balance_pence`,
+	},
+	{
+		"held-matches-holds", "a wallet's held amount is the sum of its open holds",
+		`SELECT count(*) FROM wallets`,
+		`SELECT format('wallet %s: held %s without a hold', org_id, held_pence) FROM wallets WHERE held_pence <> 0`,
+	},
+	{
+		"paid-is-credited", "every payment received more than 15 minutes ago has its credit",
+		`SELECT count(*) FROM payments WHERE paid_at IS NOT NULL`,
+		`SELECT format('payment %s of %s pence', p.payment_intent, p.amount_pence)
+		 FROM payments p LEFT JOIN credits c ON c.payment_intent = p.payment_intent
+		 WHERE p.paid_at < $1::timestamptz - interval '15 minutes' AND c.payment_intent IS NULL`,
+	},
+	{
+		"credited-was-paid", "a credit agrees with its payment, its top-up and its ledger transaction, and stands alone there",
+		`SELECT count(*) FROM credits`,
+		`SELECT format('credit %s', c.payment_intent)
+		 FROM credits c
+		      LEFT JOIN payments p ON p.payment_intent = c.payment_intent
+		      LEFT JOIN top_ups u ON u.id = c.top_up_id
+		      LEFT JOIN ledger_transactions t ON t.id = c.transaction_id
+		      LEFT JOIN LATERAL (SELECT -sum(l.amount_pence) AS amount FROM ledger_postings l JOIN ledger_accounts a ON a.id = l.account_id
+		                         WHERE l.transaction_id = c.transaction_id AND a.name = 'stripe_clearing') s ON true
+		 WHERE (p.org_id, p.top_up_id, p.amount_pence) IS DISTINCT FROM (c.org_id, c.top_up_id, c.amount_pence)
+		    OR u.org_id IS DISTINCT FROM c.org_id
+		    OR (t.org_id, t.kind, t.reference, t.top_up_id) IS DISTINCT FROM (c.org_id, 'top_up', c.payment_intent, c.top_up_id)
+		    OR s.amount IS DISTINCT FROM c.amount_pence
+		 UNION ALL
+		 SELECT format('transaction %s of kind top_up has no credit', t.id)
+		 FROM ledger_transactions t LEFT JOIN credits c ON c.transaction_id = t.id WHERE t.kind = 'top_up' AND c.payment_intent IS NULL`,
+	},
+	{
+		"top-ups-state-what-was-paid", "a top-up is paid with exactly the sum of its credits",
+		`SELECT count(*) FROM top_ups`,
+		`SELECT format('top-up %s: states %s, credited %s', u.id, u.paid_pence, coalesce(sum(c.amount_pence), 0))
+		 FROM top_ups u LEFT JOIN credits c ON c.top_up_id = u.id
+		 GROUP BY u.id, u.paid_pence, u.state
+		 HAVING u.paid_pence <> coalesce(sum(c.amount_pence), 0) OR (u.state = 'paid') <> (count(c.*) > 0)`,
+	},
+	{
+		"money-is-audited", "every ledger transaction has its audit row",
+		`SELECT count(*) FROM ledger_transactions`,
+		`SELECT format('transaction %s', t.id) FROM ledger_transactions t
+		 WHERE NOT EXISTS (SELECT FROM audit_log a WHERE a.transaction_id = t.id AND a.org_id = t.org_id)`,
+	},
+}
+
+// CheckBooks runs every invariant over all organisations and returns them in a fixed order, those that hold included.
+// It needs a system transaction. It changes nothing.
+func CheckBooks(ctx context.Context, tx *db.Tx) ([]Check, error) {
+	checks := make([]Check, 0, len(invariants))
+	for _, i := range invariants {
+		c := Check{Name: i.name, Promise: i.promise}
+		if err := tx.GetContext(ctx, &c.Checked, i.count); err != nil {
+			return nil, fmt.Errorf("couldn't count for %s: %w", i.name, err)
+		}
+		// $1 is the transaction's moment; a query that does not need it still has to mention it.
+		if err := tx.SelectContext(ctx, &c.Violations, `
+			SELECT v.what FROM (`+i.violations+`) v (what) WHERE $1::timestamptz IS NOT NULL LIMIT $2`, tx.Now, violationLimit); err != nil {
+			return nil, fmt.Errorf("couldn't check %s: %w", i.name, err)
+		}
+		checks = append(checks, c)
+	}
+	return checks, nil
+}
+
+// CountVisible counts the rows of BookTables that this transaction sees, for comparison with an independent count.
+func CountVisible(ctx context.Context, tx *db.Tx) (map[string]int64, error) {
+	counts := make(map[string]int64, len(BookTables))
+	for _, table := range BookTables {
+		var n int64
+		if err := tx.GetContext(ctx, &n, `SELECT count(*) FROM `+table); err != nil { //nolint:gosec // the names are constants above
+			return nil, fmt.Errorf("couldn't count %s: %w", table, err)
+		}
+		counts[table] = n
+	}
+	return counts, nil
+}

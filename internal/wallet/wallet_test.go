@@ -1,0 +1,315 @@
+package wallet_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"ringfence/db"
+	"ringfence/db/dbtest"
+	"ringfence/internal/audit"
+	"ringfence/internal/fault"
+	"ringfence/internal/money"
+	"ringfence/internal/wallet"
+	"ringfence/internal/wallet/wallettest"
+)
+
+func TestMain(m *testing.M) { dbtest.Main(m) }
+
+// fixture is a database with the rows that payments need around them.
+type fixture struct {
+	t   *testing.T
+	db  *db.DB
+	url string
+}
+
+func newFixture(t *testing.T) fixture {
+	t.Helper()
+	url := dbtest.URL(t)
+	return fixture{t, dbtest.OpenURL(t, url, new(dbtest.Clock).Now), url}
+}
+
+// payment plants a paid payment with its top-up and returns it, not yet credited.
+func (f fixture) payment(org uuid.UUID, intent string, amount money.Pence) wallet.Payment {
+	f.t.Helper()
+	topUp, user := uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())
+	dbtest.Super(f.t, f.url, `INSERT INTO users (id, issuer, subject, email, created_at) VALUES ($1::uuid, 'local', $1::uuid::text, $1::uuid || '@example.com', now())`, user)
+	dbtest.Super(f.t, f.url, `
+		INSERT INTO exchange_rates (usd_to_gbp_micros, source, author, starts_at, created_at)
+		SELECT 790000, 'test', 'test', now(), now() WHERE NOT EXISTS (SELECT FROM exchange_rates)`)
+	dbtest.Super(f.t, f.url, `
+		INSERT INTO top_ups (id, org_id, user_id, amount_pence, usd_cents, rate_id, state, paid_pence, created_at, updated_at)
+		SELECT $1, $2, $3, $4, 0, id, 'paid', $4, now(), now() FROM exchange_rates LIMIT 1`, topUp, org, user, amount)
+	dbtest.Super(f.t, f.url, `
+		INSERT INTO payments (payment_intent, org_id, top_up_id, amount_pence, paid_at, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, now(), now(), now())`, intent, org, topUp, amount)
+	return wallet.Payment{PaymentIntent: intent, OrgID: org, TopUpID: topUp, Amount: amount, EventID: "evt_" + intent}
+}
+
+// in runs fn in a transaction for the organisations of the payments.
+func (f fixture) credit(payments ...wallet.Payment) (credited map[string]bool, err error) {
+	var orgs []uuid.UUID
+	for _, p := range payments {
+		orgs = append(orgs, p.OrgID)
+	}
+	err = f.db.InTx(f.t.Context(), orgs, func(ctx context.Context, tx *db.Tx) (err error) {
+		credited, err = wallet.CreditPayments(ctx, tx, payments)
+		return err
+	})
+	return credited, err
+}
+
+func (f fixture) adjust(org uuid.UUID, kind wallet.Kind, amount money.Pence, reference string) (tr wallet.Transaction, err error) {
+	err = f.db.InTx(f.t.Context(), []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) (err error) {
+		tr, err = wallet.Adjust(ctx, tx, wallet.AdjustmentRequest{
+			OrgID: org, Kind: kind, Amount: amount, Reason: "because", Reference: reference, Actor: audit.System("test"),
+		})
+		return err
+	})
+	return tr, err
+}
+
+func (f fixture) balance(org uuid.UUID) wallet.Balance {
+	f.t.Helper()
+	b, _, err := wallet.New(f.db).Overview(f.t.Context(), org, 0)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return b
+}
+
+func TestCreditOnceHoweverOften(t *testing.T) {
+	f := newFixture(t)
+	org := wallettest.Org(t, f.db, "Harbour Dental", 569_00)
+	p := f.payment(org, "pi_1", 50_00)
+	for i, want := range []bool{true, false, false} {
+		got, err := f.credit(p, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got["pi_1"] != want {
+			t.Errorf("call %d credited %t, want %t", i+1, got["pi_1"], want)
+		}
+	}
+	if b := f.balance(org); b.Balance != 619_00 || b.Debt != 0 || b.Seq != 2 {
+		t.Errorf("balance %s, debt %s, seq %d; want £619.00, £0.00, 2", b.Balance, b.Debt, b.Seq)
+	}
+}
+
+func TestConcurrentBatchesThatOverlap(t *testing.T) {
+	f := newFixture(t)
+	var payments []wallet.Payment
+	for o := range 6 {
+		org := wallettest.Org(t, f.db, fmt.Sprintf("Org %d", o), 0)
+		for i := range 10 {
+			payments = append(payments, f.payment(org, fmt.Sprintf("pi_%d_%d", o, i), 7_00))
+		}
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	var wg sync.WaitGroup
+	for range 12 {
+		batch := slices.Clone(payments)
+		rng.Shuffle(len(batch), func(i, j int) { batch[i], batch[j] = batch[j], batch[i] })
+		batch = batch[:40]
+		wg.Go(func() {
+			if _, err := f.credit(batch...); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := f.credit(payments...); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range payments {
+		if b := f.balance(p.OrgID); b.Balance != 70_00 || b.Seq != 10 {
+			t.Fatalf("organisation %s has %s in %d transactions, want £70.00 in 10", p.OrgID, b.Balance, b.Seq)
+		}
+	}
+}
+
+func TestCreditRepaysDebtFirst(t *testing.T) {
+	for _, c := range []struct{ debt, credit, wantBalance, wantDebt money.Pence }{
+		{30_00, 50_00, 20_00, 0},
+		{50_00, 50_00, 0, 0},
+		{70_00, 50_00, 0, 20_00},
+	} {
+		t.Run(fmt.Sprintf("%d of %d", c.credit, c.debt), func(t *testing.T) {
+			f := newFixture(t)
+			org := wallettest.Org(t, f.db, "In debt", 0)
+			// Nothing makes debt yet, so it is planted with its ledger entry: what a reversal after spending will post.
+			tr := uuid.Must(uuid.NewV7())
+			dbtest.Super(t, f.url, `INSERT INTO ledger_transactions VALUES ($1, $2, 1, 'adjustment', 'r', 'Refund', 0, 0, $3, NULL, now())`, tr, org, c.debt)
+			dbtest.Super(t, f.url, `
+				INSERT INTO ledger_postings (transaction_id, org_id, account_id, amount_pence)
+				SELECT $1, $2, id, CASE name WHEN 'receivable' THEN -$3::bigint ELSE $3 END FROM ledger_accounts
+				WHERE name = 'receivable' AND org_id = $2 OR name = 'refunds'`, tr, org, c.debt)
+			dbtest.Super(t, f.url, `INSERT INTO audit_log (at, org_id, actor, action, subject, transaction_id) VALUES (now(), $1, 'system:test', 'x', 'x', $2)`, org, tr)
+			dbtest.Super(t, f.url, `UPDATE wallets SET debt_pence = $2, last_seq = 1 WHERE org_id = $1`, org, c.debt)
+
+			if _, err := f.credit(f.payment(org, "pi_1", c.credit)); err != nil {
+				t.Fatal(err)
+			}
+			if b := f.balance(org); b.Balance != c.wantBalance || b.Debt != c.wantDebt {
+				t.Errorf("balance %s, debt %s; want %s and %s", b.Balance, b.Debt, c.wantBalance, c.wantDebt)
+			}
+		})
+	}
+}
+
+func TestAdjust(t *testing.T) {
+	f := newFixture(t)
+	org := wallettest.Org(t, f.db, "Harbour Dental", 100_00)
+	if _, err := f.adjust(org, wallet.Bonus, 5_00, "welcome"); err != nil {
+		t.Fatal(err)
+	}
+	first, err := f.adjust(org, wallet.Adjustment, -8_00, "ticket 7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := f.adjust(org, wallet.Adjustment, -8_00, "ticket 7")
+	if err != nil || again.ID != first.ID {
+		t.Errorf("the repeat gave %v, %v; want the first transaction %v", again.ID, err, first.ID)
+	}
+	if _, err := f.adjust(org, wallet.Adjustment, -9_00, "ticket 7"); !fault.Is(err, fault.Conflict) {
+		t.Errorf("the same reference with another amount gave %v, want a conflict", err)
+	}
+	// The bonus went first.
+	if b := f.balance(org); b.Balance != 97_00 || b.Bonus != 0 {
+		t.Errorf("balance %s with %s bonus, want £97.00 with none", b.Balance, b.Bonus)
+	}
+	if _, err := f.adjust(org, wallet.Adjustment, -97_01, "too much"); fault.As(err).Field != "amount" {
+		t.Errorf("taking more than there is gave %v, want a fault on the amount", err)
+	}
+	if _, err := f.adjust(org, wallet.Adjustment, -97_00, "all of it"); err != nil {
+		t.Errorf("taking the last penny: %v", err)
+	}
+}
+
+func TestAdjustRefusals(t *testing.T) {
+	f := newFixture(t)
+	org := wallettest.Org(t, f.db, "Harbour Dental", 1_00)
+	good := wallet.AdjustmentRequest{OrgID: org, Kind: wallet.Adjustment, Amount: 1, Reason: "r", Reference: "x", Actor: audit.System("test")}
+	for _, c := range []struct {
+		field string
+		spoil func(*wallet.AdjustmentRequest)
+	}{
+		{"kind", func(r *wallet.AdjustmentRequest) { r.Kind = wallet.TopUp }},
+		{"amount", func(r *wallet.AdjustmentRequest) { r.Amount = 0 }},
+		{"amount", func(r *wallet.AdjustmentRequest) { r.Amount = wallet.AdjustmentLimit + 1 }},
+		{"amount", func(r *wallet.AdjustmentRequest) { r.Amount = -wallet.AdjustmentLimit - 1 }},
+		{"amount", func(r *wallet.AdjustmentRequest) { r.Kind, r.Amount = wallet.Bonus, -1 }},
+		{"reason", func(r *wallet.AdjustmentRequest) { r.Reason = " \t" }},
+		{"reference", func(r *wallet.AdjustmentRequest) { r.Reference = "" }},
+	} {
+		r := good
+		c.spoil(&r)
+		err := f.db.InTx(t.Context(), []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
+			_, err := wallet.Adjust(ctx, tx, r)
+			return err
+		})
+		if e := fault.As(err); e == nil || e.Kind != fault.Invalid || e.Field != c.field {
+			t.Errorf("%+v gave %v, want an invalid %s", r, err, c.field)
+		}
+	}
+	if b := f.balance(org); b.Balance != 1_00 || b.Seq != 1 {
+		t.Errorf("a refused adjustment moved the wallet to %s, seq %d", b.Balance, b.Seq)
+	}
+}
+
+func TestManyTakersOneBalance(t *testing.T) {
+	f := newFixture(t)
+	org := wallettest.Org(t, f.db, "Harbour Dental", 10_00)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	won := 0
+	for i := range 20 {
+		wg.Go(func() {
+			_, err := f.adjust(org, wallet.Adjustment, -4_00, fmt.Sprintf("taker %d", i))
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				won++
+			} else if !fault.Is(err, fault.Invalid) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if b := f.balance(org); won != 2 || b.Balance != 2_00 {
+		t.Errorf("%d takers of £4.00 out of £10.00 won, £%s left; want 2 and £2.00", won, b.Balance)
+	}
+}
+
+// TestBooksSeeEveryFault breaks each promise behind the program's back and expects that check, and says so, to notice.
+func TestBooksSeeEveryFault(t *testing.T) {
+	for _, c := range []struct{ check, statement string }{
+		{"postings-sum-to-zero", `UPDATE ledger_postings SET amount_pence = amount_pence + 1 WHERE amount_pence > 0`},
+		{"postings-have-accounts", `UPDATE ledger_postings SET account_id = 999999 WHERE amount_pence > 0`},
+		{"postings-have-accounts", `UPDATE ledger_postings SET org_id = gen_random_uuid()`},
+		{"wallets-match-ledger", `UPDATE wallets SET balance_pence = balance_pence + 1`},
+		{"wallets-match-ledger", `UPDATE wallets SET debt_pence = 1`},
+		{"organisations-have-wallets", `DELETE FROM wallets`},
+		{"history-is-a-chain", `UPDATE ledger_transactions SET seq = 5 WHERE seq = 2`},
+		{"history-is-a-chain", `UPDATE ledger_transactions SET balance_after_pence = 1 WHERE seq = 1`},
+		{"history-is-a-chain", `UPDATE wallets SET last_seq = 9`},
+		{"transactions-say-what-moved", `UPDATE ledger_transactions SET amount_pence = 3 WHERE seq = 1`},
+		{"nothing-spent-that-is-not-there", `ALTER TABLE wallets DROP CONSTRAINT wallets_funds; UPDATE wallets SET held_pence = 1000000`},
+		{"held-matches-holds", `UPDATE wallets SET held_pence = 1`},
+		{"paid-is-credited", `DELETE FROM credits; UPDATE payments SET paid_at = '2000-01-01'`},
+		{"credited-was-paid", `UPDATE credits SET amount_pence = amount_pence + 1`},
+		{"credited-was-paid", `UPDATE payments SET amount_pence = amount_pence + 1`},
+		{"credited-was-paid", `DELETE FROM credits`},
+		{"top-ups-state-what-was-paid", `UPDATE top_ups SET paid_pence = paid_pence + 1`},
+		{"top-ups-state-what-was-paid", `DELETE FROM credits`},
+		{"money-is-audited", `DELETE FROM audit_log`},
+	} {
+		t.Run(c.check, func(t *testing.T) {
+			url := dbtest.URL(t)
+			d := dbtest.OpenURL(t, url, new(dbtest.Clock).Now)
+			f := fixture{t, d, url}
+			org := uuid.Must(uuid.NewV7())
+			dbtest.Super(t, url, `INSERT INTO organizations VALUES ($1, 'o', now())`, org)
+			if err := d.InTx(t.Context(), []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error { return wallet.Open(ctx, tx, org) }); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.adjust(org, wallet.Adjustment, 5_00, "opening"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.credit(f.payment(org, "pi_1", 50_00)); err != nil {
+				t.Fatal(err)
+			}
+			if broken := brokenChecks(t, d); len(broken) > 0 {
+				t.Fatalf("before the fault, %v do not hold", broken)
+			}
+			dbtest.Super(t, url, c.statement)
+			if broken := brokenChecks(t, d); !slices.Contains(broken, c.check) {
+				t.Errorf("%q was not noticed: only %v", c.statement, broken)
+			}
+		})
+	}
+}
+
+func brokenChecks(t *testing.T, d *db.DB) (broken []string) {
+	t.Helper()
+	err := d.InSystemTx(t.Context(), "verify", func(ctx context.Context, tx *db.Tx) error {
+		checks, err := wallet.CheckBooks(ctx, tx)
+		for _, c := range checks {
+			if len(c.Violations) > 0 {
+				broken = append(broken, c.Name)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return broken
+}

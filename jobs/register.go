@@ -1,0 +1,134 @@
+// Package jobs runs the background work: River's queues, workers and periodic jobs. Workers are thin: they decode their
+// arguments and call one function of the domain, which opens its own transaction and is safe to repeat.
+package jobs
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
+	"github.com/riverqueue/river/rivertype"
+
+	"ringfence/db"
+	"ringfence/internal/auth"
+	"ringfence/internal/payments"
+)
+
+// stripeWorkers is how many event batches are worked at once.
+const stripeWorkers = 5
+
+// Deps are the parts of the domain that jobs call.
+type Deps struct {
+	DB       *db.DB
+	Payments *payments.Service
+	Auth     *auth.Auth
+	Log      *slog.Logger
+}
+
+// register is the table of contents: every kind of job, in every process, because River's leader discards stuck jobs of
+// kinds that it does not know.
+func register(d Deps) *river.Workers {
+	w := river.NewWorkers()
+	river.AddWorker(w, &stripeEvents{payments: d.Payments})
+	river.AddWorker(w, &sweep{payments: d.Payments, auth: d.Auth})
+	return w
+}
+
+// periodic are the jobs that come by the clock. The leader adds them; a missed round is made up by the next.
+func periodic() []*river.PeriodicJob {
+	return []*river.PeriodicJob{
+		river.NewPeriodicJob(river.PeriodicInterval(15*time.Second), func() (river.JobArgs, *river.InsertOpts) {
+			return sweepArgs{}, nil
+		}, &river.PeriodicJobOpts{RunOnStart: true}),
+	}
+}
+
+// NewInserter gives the client through which the domain adds jobs in its own transactions. It works none.
+func NewInserter(d *db.DB, log *slog.Logger) (*river.Client[*sql.Tx], error) {
+	c, err := river.NewClient(riverdatabasesql.New(d.SystemPool()), &river.Config{Logger: log.With("part", "river")})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't make the job inserter: %w", err)
+	}
+	return c, nil
+}
+
+// Runner works jobs until it is stopped.
+type Runner struct {
+	client   *river.Client[*sql.Tx]
+	listener *pgxpool.Pool
+}
+
+// Start begins to work jobs. ctx bounds only the start; Stop ends the work.
+func Start(ctx context.Context, d Deps) (*Runner, error) {
+	listener, err := d.DB.Listener(ctx)
+	if err != nil {
+		return nil, err
+	}
+	client, err := river.NewClient(riverdatabasesql.NewWithPgxListener(d.DB.SystemPool(), listener), &river.Config{
+		Logger:  d.Log.With("part", "river"),
+		Workers: register(d),
+		Queues: map[string]river.QueueConfig{
+			// One fetch may follow the last after 2 ms: the default of 100 ms would be most of the time to a credit. The poll
+			// covers wake-ups that were lost with a rolled-back insert.
+			payments.QueueStripe: {MaxWorkers: stripeWorkers, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 150 * time.Millisecond},
+			river.QueueDefault:   {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
+		},
+		PeriodicJobs: periodic(),
+		RetryPolicy:  retryPolicy{},
+		JobTimeout:   time.Minute,
+		ErrorHandler: errorHandler{log: d.Log},
+	})
+	if err != nil {
+		listener.Close()
+		return nil, fmt.Errorf("couldn't make the job client: %w", err)
+	}
+	// River stops when the context given to Start ends, so it gets one that does not: Stop lets jobs finish first.
+	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
+		listener.Close()
+		return nil, fmt.Errorf("couldn't start the job client: %w", err)
+	}
+	return &Runner{client: client, listener: listener}, nil
+}
+
+// Stop fetches no more, lets jobs under way finish, and when ctx ends before that, cancels them.
+func (r *Runner) Stop(ctx context.Context) error {
+	defer r.listener.Close()
+	err := r.client.Stop(ctx)
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	hard, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return errors.Join(err, r.client.StopAndCancel(hard))
+}
+
+// retryPolicy waits 1, 2, 4 … seconds, at most five minutes, with some spread.
+type retryPolicy struct{}
+
+// NextRetry says when a job that failed is tried again.
+func (retryPolicy) NextRetry(job *rivertype.JobRow) time.Time {
+	pause := min(time.Second<<min(len(job.Errors), 10), 5*time.Minute)
+	return job.AttemptedAt.Add(pause + rand.N(pause/4+1))
+}
+
+// errorHandler logs what River would keep to itself.
+type errorHandler struct{ log *slog.Logger }
+
+// HandleError logs a job's error; River keeps retrying.
+func (h errorHandler) HandleError(ctx context.Context, job *rivertype.JobRow, err error) *river.ErrorHandlerResult {
+	h.log.ErrorContext(ctx, "job failed", "job", job.ID, "kind", job.Kind, "attempt", job.Attempt, "error", err)
+	return nil
+}
+
+// HandlePanic logs a job's panic; River keeps retrying.
+func (h errorHandler) HandlePanic(ctx context.Context, job *rivertype.JobRow, panicked any, trace string) *river.ErrorHandlerResult {
+	h.log.ErrorContext(ctx, "job panicked", "job", job.ID, "kind", job.Kind, "attempt", job.Attempt, "panic", fmt.Sprint(panicked), "stack", trace)
+	return nil
+}

@@ -1,0 +1,41 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+
+	"github.com/riverqueue/river"
+
+	"ringfence/internal/auth"
+	"ringfence/internal/payments"
+)
+
+// stripeEvents works a committed batch of Stripe's events.
+type stripeEvents struct {
+	river.WorkerDefaults[payments.EventBatch]
+	payments *payments.Service
+}
+
+// Work credits what the batch says was paid.
+func (w *stripeEvents) Work(ctx context.Context, job *river.Job[payments.EventBatch]) error {
+	return w.payments.Process(ctx, job.Args.IDs)
+}
+
+// sweepArgs is the periodic job that gives forgotten work a new start and old rows their end.
+type sweepArgs struct{}
+
+// Kind is the job's name in the queue.
+func (sweepArgs) Kind() string { return "sweep" }
+
+type sweep struct {
+	river.WorkerDefaults[sweepArgs]
+	payments *payments.Service
+	auth     *auth.Auth
+}
+
+// Work runs every sweeper; one that fails does not keep the others from their turn.
+func (w *sweep) Work(ctx context.Context, _ *river.Job[sweepArgs]) error {
+	_, perr := w.payments.Sweep(ctx)
+	_, _, aerr := w.auth.Sweep(ctx)
+	return errors.Join(perr, aerr)
+}
