@@ -79,7 +79,7 @@ func (d *DB) run(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions, orgs [
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(time.Duration(try) * time.Duration(1+rand.N(10)) * time.Millisecond): // apart from whom it met
+		case <-time.After(time.Duration(try) * rand.N(10*time.Millisecond)): //nolint:gosec // to part from whom it met
 		}
 	}
 }
@@ -138,7 +138,7 @@ func beginWithin(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions) (*sqlx
 		cancel(err)
 		return nil, fmt.Errorf("couldn't begin a transaction: %w", err)
 	}
-	return tx, nil //nolint:govet // lostcancel: the context lives as long as the transaction, which releases it
+	return tx, nil
 }
 
 // sortedUnique gives the ids in ascending order, each once: the order in which everybody locks.

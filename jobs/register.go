@@ -21,6 +21,10 @@ import (
 	"ringfence/internal/payments"
 )
 
+// fetchCooldown is how soon one fetch of jobs may follow the last. River's default of 100 ms would be most of the time
+// from payment to credit.
+const fetchCooldown = time.Millisecond
+
 // stripeWorkers is how many event batches are worked at once.
 const stripeWorkers = 5
 
@@ -52,7 +56,11 @@ func periodic() []*river.PeriodicJob {
 
 // NewInserter gives the client through which the domain adds jobs in its own transactions. It works none.
 func NewInserter(d *db.DB, log *slog.Logger) (*river.Client[*sql.Tx], error) {
-	c, err := river.NewClient(riverdatabasesql.New(d.SystemPool()), &river.Config{Logger: log.With("part", "river")})
+	c, err := river.NewClient(riverdatabasesql.New(d.SystemPool()), &river.Config{
+		Logger: log.With("part", "river"),
+		// It announces new jobs at most once in this time; by default every 100 ms, and the others wait for the poll.
+		FetchCooldown: fetchCooldown,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("couldn't make the job inserter: %w", err)
 	}
@@ -75,9 +83,8 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 		Logger:  d.Log.With("part", "river"),
 		Workers: register(d),
 		Queues: map[string]river.QueueConfig{
-			// One fetch may follow the last after 2 ms: the default of 100 ms would be most of the time to a credit. The poll
-			// covers wake-ups that were lost with a rolled-back insert.
-			payments.QueueStripe: {MaxWorkers: stripeWorkers, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 150 * time.Millisecond},
+			// The poll covers wake-ups that were lost with a rolled-back insert.
+			payments.QueueStripe: {MaxWorkers: stripeWorkers, FetchCooldown: fetchCooldown, FetchPollInterval: 150 * time.Millisecond},
 			river.QueueDefault:   {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 		},
 		PeriodicJobs: periodic(),
@@ -115,7 +122,7 @@ type retryPolicy struct{}
 // NextRetry says when a job that failed is tried again.
 func (retryPolicy) NextRetry(job *rivertype.JobRow) time.Time {
 	pause := min(time.Second<<min(len(job.Errors), 10), 5*time.Minute)
-	return job.AttemptedAt.Add(pause + rand.N(pause/4+1))
+	return job.AttemptedAt.Add(pause + rand.N(pause/4+1)) //nolint:gosec // spread, not a secret
 }
 
 // errorHandler logs what River would keep to itself.

@@ -38,7 +38,7 @@ type app struct {
 }
 
 // now is the clock of the program.
-func now() time.Time { return time.Now() } //nolint:forbidigo // the one place where the wall clock enters the program
+func now() time.Time { return time.Now() }
 
 // openApp reads the configuration, starts or finds the database, migrates it and puts the parts together.
 func openApp(ctx context.Context, e *env) (a *app, err error) {
@@ -47,9 +47,10 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 		return nil, err
 	}
 	a = &app{cfg: cfg, log: newLog(e.stderr, cfg.LogLevel), registry: prometheus.NewRegistry()}
+	opened := a // a return of nil changes a before what is deferred runs
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, a.close())
+			err = errors.Join(err, opened.close())
 		}
 	}()
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -161,5 +162,5 @@ func login(getenv func(string) string) string {
 
 // say prints for the person at the terminal; a closed terminal is no reason to fail.
 func say(w io.Writer, format string, args ...any) {
-	fmt.Fprintf(w, format+"\n", args...) //nolint:errcheck // nobody is left to tell
+	fmt.Fprintf(w, format+"\n", args...)
 }

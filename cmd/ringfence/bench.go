@@ -11,10 +11,12 @@ import (
 
 	"ringfence/db"
 	"ringfence/internal/auth"
+	"ringfence/internal/payments"
 )
 
 type benchCmd struct {
-	Prepare prepareCmd `cmd:"" help:"Make open top-ups over the demo organisations (development only) and print a JSON line for each."`
+	Prepare  prepareCmd  `cmd:"" help:"Make open top-ups over the demo organisations (development only) and print a JSON line for each."`
+	Webhooks webhooksCmd `cmd:"" help:"Send signed Stripe events to the running server (development only) and print the figures as JSON."`
 }
 
 type prepareCmd struct {
@@ -33,46 +35,56 @@ func (c prepareCmd) Run(e *env) error {
 		if err := a.developmentOnly("bench prepare"); err != nil {
 			return err
 		}
-		if err := a.seed(ctx); err != nil {
-			return err
-		}
-		var user uuid.UUID
-		orgs := make([]uuid.UUID, len(demoOrgs))
-		err := a.db.InSystemTx(ctx, "the demo's organisations and the user of measurements", func(ctx context.Context, tx *db.Tx) (err error) {
-			for i, o := range demoOrgs {
-				if orgs[i], err = auth.OrganizationByName(ctx, tx, o.name); err != nil {
-					return err
-				}
-			}
-			if user, err = auth.UserByEmail(ctx, tx, benchUser); err != nil || user != uuid.Nil {
-				return err
-			}
-			made, err := a.auth.CreateUser(ctx, tx, benchUser, rand.Text(), auth.PlatformNone) // nobody signs in as it
-			user = made.ID
-			return err
-		})
+		list, err := a.prepareTopUps(ctx, c.TopUps)
 		if err != nil {
 			return err
 		}
 		out := json.NewEncoder(e.stdout)
-		for i, org := range orgs {
-			n := c.TopUps / len(orgs)
-			if i == 0 {
-				n += c.TopUps % len(orgs)
-			}
-			if n == 0 {
-				continue
-			}
-			list, err := a.payments.Prepare(ctx, org, user, n)
-			if err != nil {
-				return err
-			}
-			for _, p := range list {
-				if err := out.Encode(p); err != nil {
-					return fmt.Errorf("couldn't print: %w", err)
-				}
+		for _, p := range list {
+			if err := out.Encode(p); err != nil {
+				return fmt.Errorf("couldn't print: %w", err)
 			}
 		}
 		return nil
 	})
+}
+
+// prepareTopUps makes n open top-ups, taking turns between the demo organisations.
+func (a *app) prepareTopUps(ctx context.Context, n int) ([]payments.Prepared, error) {
+	if err := a.seed(ctx); err != nil {
+		return nil, err
+	}
+	var user uuid.UUID
+	orgs := make([]uuid.UUID, len(demoOrgs))
+	err := a.db.InSystemTx(ctx, "the demo's organisations and the user of measurements", func(ctx context.Context, tx *db.Tx) (err error) {
+		for i, o := range demoOrgs {
+			if orgs[i], err = auth.OrganizationByName(ctx, tx, o.name); err != nil {
+				return err
+			}
+		}
+		if user, err = auth.UserByEmail(ctx, tx, benchUser); err != nil || user != uuid.Nil {
+			return err
+		}
+		made, err := a.auth.CreateUser(ctx, tx, benchUser, rand.Text(), auth.PlatformNone) // nobody signs in as it
+		user = made.ID
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	each := make([][]payments.Prepared, len(orgs))
+	for i, org := range orgs {
+		share := (n + len(orgs) - 1 - i) / len(orgs)
+		if share == 0 {
+			continue
+		}
+		if each[i], err = a.payments.Prepare(ctx, org, user, share); err != nil {
+			return nil, err
+		}
+	}
+	list := make([]payments.Prepared, n)
+	for i := range list {
+		list[i] = each[i%len(orgs)][i/len(orgs)]
+	}
+	return list, nil
 }

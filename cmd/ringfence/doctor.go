@@ -79,7 +79,7 @@ func diagnoses(cfg config.Config, e *env) []diagnosis {
 // a question does not start a server.
 func checkDatabase(ctx context.Context, cfg config.Config, e *env) (string, error) {
 	if !cfg.DatabaseURL.IsSet() {
-		dir, err := embedded.FindBinaries()
+		dir, err := embedded.FindBinaries() //nolint:contextcheck // looks at files and asks a binary for its version
 		if err != nil {
 			return "", err
 		}
@@ -107,7 +107,7 @@ func checkStripe(ctx context.Context, cfg config.Config) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("couldn't reach %s (in development `ringfence serve` starts the sandbox there): %w", cfg.StripeAPIBase, err)
 	}
-	defer res.Body.Close() //nolint:errcheck // only the status counts
+	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("%s refused the key: %s", cfg.StripeAPIBase, res.Status)
 	}

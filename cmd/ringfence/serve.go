@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -43,8 +44,8 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 	}
 	closing := []func() error{a.close}
 	defer func() {
-		for i := len(closing) - 1; i >= 0; i-- {
-			err = errors.Join(err, closing[i]())
+		for _, end := range slices.Backward(closing) {
+			err = errors.Join(err, end())
 		}
 	}()
 
@@ -117,7 +118,7 @@ func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, e
 	}
 	deps := handlers.Deps{
 		Context: ctx, Log: a.log, Now: now, Registry: a.registry,
-		DB: a.db, Auth: a.auth, Wallets: a.ledger, Payments: a.payments,
+		Auth: a.auth, Wallets: a.ledger, Payments: a.payments,
 		BaseURL: a.cfg.BaseURL, SessionKeys: keys, CheckoutOrigins: checkoutOrigins(a.cfg), TrustedProxies: a.cfg.TrustedProxies,
 		Ready: []handlers.Check{
 			{Name: "database", Run: a.db.Ping},
@@ -222,7 +223,7 @@ type migrateCmd struct{}
 
 // Run migrates; opening the program does it.
 func (migrateCmd) Run(e *env) error {
-	return withApp(e, func(_ context.Context, a *app) error {
+	return withApp(e, func(context.Context, *app) error {
 		say(e.stdout, "The database is up to date.")
 		return nil
 	})

@@ -56,7 +56,7 @@ func WithRequestID(ctx context.Context, id string) context.Context {
 
 // RequestID is the id that WithRequestID put into ctx, or empty.
 func RequestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string) //nolint:errcheck // absent means empty
+	id, _ := ctx.Value(requestIDKey{}).(string)
 	return id
 }
 

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,15 +15,16 @@ import (
 	"github.com/stripe/stripe-go/v76/webhook"
 
 	"ringfence/db"
+	"ringfence/internal/batch"
 	"ringfence/internal/fault"
 )
 
 const (
 	// signatureTolerance is how old or how far ahead a signature may be. Stripe's library checks only the first.
 	signatureTolerance = 300 * time.Second
-	// A batch shares one commit; these bound it.
-	maxBatchEvents = 256
-	maxBatchBytes  = 8 << 20
+	// batchBytes bounds what one commit of events carries; an event counts for at least minEventBytes.
+	batchBytes    = 8 << 20
+	minEventBytes = 16 << 10
 	// maxWaiting bounds the events that wait for a commit; more are refused, and Stripe repeats them.
 	maxWaiting = 4096
 )
@@ -53,7 +53,7 @@ func (s *Service) Accept(ctx context.Context, body []byte, signature string) (du
 		s.metrics.received.WithLabelValues("bad_signature").Inc()
 		return false, fault.Wrap(fault.Invalid, "The signature does not match this body.", err)
 	}
-	duplicate, err = s.inbox.store(ctx, receive(body, s.now()), s.commit)
+	duplicate, err = s.inbox.Do(ctx, receive(body, s.now()))
 	switch {
 	case err != nil:
 		s.metrics.received.WithLabelValues("not_stored").Inc()
@@ -103,147 +103,56 @@ func signedAt(header string) (at time.Time, err error) {
 	return at, nil
 }
 
-// inbox lets requests that arrive while a commit runs share the next one. There is no goroutine of its own: the request
-// that finds nobody committing leads one batch, and then hands over to one of those who wait.
-type inbox struct {
-	mu      sync.Mutex
-	leading bool
-	waiting []*arrival
-}
-
-// arrival is one event on its way into the database. done is answered once: with the outcome, or with the lead.
-type arrival struct {
-	event received
-	done  chan outcome
-}
-
-type outcome struct {
-	duplicate bool
-	err       error
-	lead      bool
-}
-
-// store puts the event into the database by commit, together with whatever else is waiting. A caller that goes away
-// while waiting does not take its event back.
-func (in *inbox) store(ctx context.Context, e received, commit func([]*arrival)) (duplicate bool, err error) {
-	a := &arrival{event: e, done: make(chan outcome, 1)}
-	in.mu.Lock()
-	if len(in.waiting) >= maxWaiting {
-		in.mu.Unlock()
-		return false, errors.New("too many events are waiting")
-	}
-	in.waiting = append(in.waiting, a)
-	lead := !in.leading
-	in.leading = true
-	in.mu.Unlock()
-
-	for {
-		if lead {
-			in.lead(commit)
-		}
-		select {
-		case o := <-a.done:
-			if o.lead {
-				lead = true
-				continue
-			}
-			return o.duplicate, o.err
-		case <-ctx.Done():
-			return false, in.leave(a, ctx.Err(), commit)
-		}
-	}
-}
-
-// lead commits one batch and hands the lead over.
-func (in *inbox) lead(commit func([]*arrival)) {
-	in.mu.Lock()
-	n, size := 0, 0
-	for n < len(in.waiting) && n < maxBatchEvents && (n == 0 || size+len(in.waiting[n].event.payload) <= maxBatchBytes) {
-		size += len(in.waiting[n].event.payload)
-		n++
-	}
-	batch := in.waiting[:n:n]
-	in.waiting = in.waiting[n:]
-	in.mu.Unlock()
-	defer in.handOver()
-	commit(batch)
-}
-
-// handOver passes the lead to the first who waits, or puts it down.
-func (in *inbox) handOver() {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if len(in.waiting) == 0 {
-		in.leading = false
-		return
-	}
-	// It stays in the queue: leading, it will take itself along.
-	in.waiting[0].done <- outcome{lead: true}
-}
-
-// leave is for a caller that waits no longer. If the lead was just handed to it, the others must not wait for it in vain.
-func (in *inbox) leave(a *arrival, cause error, commit func([]*arrival)) error {
-	in.mu.Lock()
-	in.waiting = slices.DeleteFunc(in.waiting, func(w *arrival) bool { return w == a })
-	in.mu.Unlock()
-	select {
-	case o := <-a.done:
-		if !o.lead {
-			return o.err
-		}
-		in.lead(commit)
-	default:
-	}
-	return fmt.Errorf("the sender went away before the event was stored: %w", cause)
-}
-
-// commit stores a batch in one transaction and answers everybody in it. Where the batch fails because of what is in it,
-// each event is committed alone, so that a poisoned one gets its own answer; where the database is away, nobody waits
+// commit stores a batch in one transaction and answers for every event of it. Where the batch fails because of what is in
+// it, each event is committed alone, so that a poisoned one gets its own answer; where the database is away, nobody waits
 // for it event by event.
-func (s *Service) commit(batch []*arrival) {
-	if len(batch) == 0 {
-		return
-	}
+func (s *Service) commit(events []received) []batch.Result[bool] {
 	// No request decides about the others' commit, so none of their contexts is used.
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	stored, err := s.storeEvents(ctx, batch)
+	results := make([]batch.Result[bool], len(events))
+	stored, err := s.storeEvents(ctx, events)
 	if errors.Is(err, db.ErrCommitUnknown) {
-		stored, err = s.storeEvents(ctx, batch) // what the lost commit did store now shows as a duplicate
+		stored, err = s.storeEvents(ctx, events) // what the lost commit did store now shows as a duplicate
 	}
-	if err != nil && len(batch) > 1 && pq.As(err) != nil {
-		s.log.WarnContext(ctx, "a batch of events failed and is stored one by one", "events", len(batch), "error", err)
-		for _, a := range batch {
-			one, err := s.storeEvents(ctx, []*arrival{a})
-			a.done <- outcome{duplicate: !one[a], err: err}
+	if err == nil || len(events) == 1 || pq.As(err) == nil {
+		for i := range results {
+			results[i] = batch.Result[bool]{Value: err == nil && !stored[i], Err: err}
 		}
-		return
+		return results
 	}
-	for _, a := range batch {
-		a.done <- outcome{duplicate: !stored[a], err: err}
+	s.log.WarnContext(ctx, "a batch of events failed and is stored one by one", "events", len(events), "error", err)
+	for i := range events {
+		one, err := s.storeEvents(ctx, events[i:i+1])
+		results[i] = batch.Result[bool]{Value: err == nil && !one[0], Err: err}
 	}
+	return results
 }
 
-// storeEvents inserts those events of the batch that are new, and one job for them, and returns which were.
-func (s *Service) storeEvents(ctx context.Context, batch []*arrival) (map[*arrival]bool, error) {
+// storeEvents inserts those of the events that are new, and one job for them, and says for each whether it was.
+func (s *Service) storeEvents(ctx context.Context, events []received) (stored []bool, err error) {
 	// One order everywhere: two processes that store the same events wait for each other, never in a ring.
-	batch = slices.SortedStableFunc(slices.Values(batch), func(a, b *arrival) int { return strings.Compare(a.event.id, b.event.id) })
-	first := make(map[string]*arrival, len(batch))
+	order := make([]int, len(events))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return strings.Compare(events[a].id, events[b].id) })
+	first := make(map[string]int, len(events)) // of an event that came twice at once, the earlier is the one that is stored
 	var c struct {
 		id, kind, intent, state, reason []string
 		topUp                           []*string
 		payload                         pq.ByteaArray
 		occurred                        []time.Time
 	}
-	for _, a := range batch {
-		e := a.event
-		if first[e.id] != nil {
+	for _, i := range order {
+		e := events[i]
+		if _, twice := first[e.id]; twice {
 			continue
 		}
-		first[e.id] = a
-		state := "received"
+		first[e.id] = i
+		state := stateReceived
 		if e.broken != "" {
-			state = "quarantined"
+			state = stateQuarantined
 		}
 		var topUp *string
 		if e.topUp != uuid.Nil {
@@ -254,9 +163,8 @@ func (s *Service) storeEvents(ctx context.Context, batch []*arrival) (map[*arriv
 		c.topUp, c.intent = append(c.topUp, topUp), append(c.intent, e.paymentIntent)
 		c.state, c.reason, c.occurred = append(c.state, state), append(c.reason, e.broken), append(c.occurred, e.occurred)
 	}
-	stored := make(map[*arrival]bool, len(batch))
-	err := s.db.InSystemTx(ctx, "storing Stripe's events, before it is known whose they are", func(ctx context.Context, tx *db.Tx) error {
-		clear(stored)
+	err = s.db.InSystemTx(ctx, "storing Stripe's events, before it is known whose they are", func(ctx context.Context, tx *db.Tx) error {
+		stored = make([]bool, len(events))
 		var fresh []struct {
 			ID    string `db:"id"`
 			State string `db:"state"`
@@ -277,7 +185,7 @@ func (s *Service) storeEvents(ctx context.Context, batch []*arrival) (map[*arriv
 		var work []string
 		for _, f := range fresh {
 			stored[first[f.ID]] = true
-			if f.State == "received" {
+			if f.State == stateReceived {
 				work = append(work, f.ID)
 			}
 		}

@@ -130,12 +130,12 @@ func TestBatchesShareCommits(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	var got struct{ Events, Jobs, Ids int }
+	var got struct{ Events, Jobs, Named int }
 	dbtest.Get(t, f.url, &got, `
-		SELECT (SELECT count(*) FROM stripe_events) AS events, count(DISTINCT j.id) AS jobs, count(*) AS ids
+		SELECT (SELECT count(*) FROM stripe_events) AS events, count(DISTINCT j.id) AS jobs, count(*) AS named
 		FROM river_job j, jsonb_array_elements_text(j.args->'ids') WHERE kind = 'stripe_events'`)
-	if got.Events != n || got.Ids != n || got.Jobs >= n {
-		t.Errorf("%d events in %d jobs with %d ids; want %d events, each in one of fewer jobs", got.Events, got.Jobs, got.Ids, n)
+	if got.Events != n || got.Named != n || got.Jobs >= n {
+		t.Errorf("%d events in %d jobs with %d ids; want %d events, each in one of fewer jobs", got.Events, got.Jobs, got.Named, n)
 	}
 }
 

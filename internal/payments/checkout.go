@@ -2,7 +2,6 @@ package payments
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"net/http"
@@ -25,11 +24,11 @@ const (
 // openSession has Stripe make the Checkout session of a top-up in state creating. Whatever happens, the same top-up and
 // attempt use the same idempotency key, so that Stripe makes at most one session for it.
 func (s *Service) openSession(ctx context.Context, t TopUp) (TopUp, error) {
+	var session *stripe.CheckoutSession
 	customer, err := s.customer(ctx, t)
-	if err != nil {
-		return TopUp{}, s.stripeFailed(ctx, t, err)
+	if err == nil {
+		session, err = s.stripe.CheckoutSessions.New(s.sessionParams(ctx, t, customer))
 	}
-	session, err := s.stripe.CheckoutSessions.New(s.sessionParams(ctx, t, customer))
 	if err != nil {
 		if e, ok := errors.AsType[*stripe.Error](err); ok && e.HTTPStatusCode == http.StatusConflict {
 			return s.awaitOther(ctx, t) // a double click: the other request is asking under our key right now
@@ -52,21 +51,21 @@ func (s *Service) sessionParams(ctx context.Context, t TopUp, customer string) *
 	metadata := map[string]string{"top_up_id": t.ID.String(), "org_id": t.OrgID.String()}
 	p := &stripe.CheckoutSessionParams{
 		Mode:              stripe.String(string(stripe.CheckoutSessionModePayment)),
-		Customer:          stripe.String(customer),
-		ClientReferenceID: stripe.String(t.ID.String()),
-		SuccessURL:        stripe.String(page + "?checkout=done"),
-		CancelURL:         stripe.String(page + "?checkout=cancelled"),
+		Customer:          new(customer),
+		ClientReferenceID: new(t.ID.String()),
+		SuccessURL:        new(page + "?checkout=done"),
+		CancelURL:         new(page + "?checkout=cancelled"),
 		LineItems: []*stripe.CheckoutSessionLineItemParams{{
 			Quantity: stripe.Int64(1),
 			PriceData: &stripe.CheckoutSessionLineItemPriceDataParams{
 				Currency:    stripe.String(string(stripe.CurrencyGBP)),
-				UnitAmount:  stripe.Int64(int64(t.Amount)),
-				ProductData: &stripe.CheckoutSessionLineItemPriceDataProductDataParams{Name: stripe.String("Wallet top-up")},
+				UnitAmount:  new(int64(t.Amount)),
+				ProductData: &stripe.CheckoutSessionLineItemPriceDataProductDataParams{Name: new("Wallet top-up")},
 			},
 		}},
 		Metadata: metadata,
 		PaymentIntentData: &stripe.CheckoutSessionPaymentIntentDataParams{
-			Metadata: metadata, Description: stripe.String("Wallet top-up"),
+			Metadata: metadata, Description: new("Wallet top-up"),
 		},
 	}
 	// Stripe must charge the pounds that were quoted, not a currency of its own choosing; v76 is older than the parameter.
@@ -90,7 +89,7 @@ func (s *Service) customer(ctx context.Context, t TopUp) (id string, err error) 
 	if id != "" {
 		return id, nil
 	}
-	p := &stripe.CustomerParams{Name: stripe.String(name), Metadata: map[string]string{"org_id": t.OrgID.String()}}
+	p := &stripe.CustomerParams{Name: new(name), Metadata: map[string]string{"org_id": t.OrgID.String()}}
 	p.Context = ctx
 	p.SetIdempotencyKey("customer:" + t.ID.String() + ":" + strconv.Itoa(t.Attempt))
 	made, err := s.stripe.Customers.New(p)
@@ -116,8 +115,10 @@ func (s *Service) customer(ctx context.Context, t TopUp) (id string, err error) 
 func (s *Service) stripeFailed(ctx context.Context, t TopUp, cause error) error {
 	e, answered := errors.AsType[*stripe.Error](cause)
 	switch {
-	case !answered, e.HTTPStatusCode == http.StatusTooManyRequests, e.HTTPStatusCode == http.StatusConflict:
-		// Nobody knows whether Stripe acted: the next try uses the same key and gets the same session.
+	case !answered, e.HTTPStatusCode == http.StatusTooManyRequests, e.HTTPStatusCode == http.StatusConflict,
+		e.HTTPStatusCode == http.StatusUnauthorized, e.HTTPStatusCode == http.StatusForbidden:
+		// Nobody knows whether Stripe acted, or it did not because of our own key: the next try uses the same idempotency
+		// key and makes at most one session.
 		return fault.Wrap(fault.Unavailable, stripeAway, cause)
 	case e.HTTPStatusCode >= http.StatusInternalServerError:
 		// Stripe replays a 500 for its key for a day, so the next try needs a new one.
@@ -165,26 +166,25 @@ func (s *Service) refresh(ctx context.Context, t TopUp) (TopUp, error) {
 	p := &stripe.CheckoutSessionParams{}
 	p.Context = ctx
 	session, err := s.stripe.CheckoutSessions.Get(t.SessionID, p)
+	if e, ok := errors.AsType[*stripe.Error](err); ok && e.HTTPStatusCode == http.StatusNotFound {
+		// Made under another account or key: nobody can pay it, and no event will ever end it.
+		return s.move(ctx, t, Expired, "", "", "")
+	}
 	if err != nil {
 		return TopUp{}, fault.Wrap(fault.Unavailable, stripeAway, err)
 	}
 	switch session.Status {
 	case stripe.CheckoutSessionStatusOpen:
+		// The configuration may have changed since the address was stored: what counts is where it leads today.
+		if t.CheckoutURL = session.URL; CheckURL(t.CheckoutURL, s.origins) != nil {
+			return s.move(ctx, t, Expired, "", "", "")
+		}
 		return t, nil
 	case stripe.CheckoutSessionStatusExpired:
 		return s.move(ctx, t, Expired, "", "", "")
-	default: // complete: the event that says whether it was paid is on its way
+	case stripe.CheckoutSessionStatusComplete: // the event that says whether it was paid is on its way
+		return s.move(ctx, t, Processing, "", "", "")
+	default: // a state newer than this program
 		return s.move(ctx, t, Processing, "", "", "")
 	}
-}
-
-// CustomerOf gives the organisation's customer at Stripe, or empty before the first top-up.
-func (s *Service) CustomerOf(ctx context.Context, org uuid.UUID) (id string, err error) {
-	err = s.db.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
-		return tx.GetContext(ctx, &id, `SELECT customer_id FROM stripe_customers WHERE org_id = $1`, org)
-	})
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
-	}
-	return id, err
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/stripe/stripe-go/v76/client"
 
 	"ringfence/db"
+	"ringfence/internal/batch"
 	"ringfence/internal/money"
 )
 
@@ -67,7 +68,8 @@ type Service struct {
 	baseURL  string
 	min, max money.Pence
 	metrics  *Metrics
-	inbox    inbox
+	inbox    *batch.Group[received, bool]     // events to be stored; the answer is whether it was there before
+	outbox   *batch.Group[[]string, struct{}] // stored events to be worked, by id
 }
 
 // New makes the service. It refuses what would make signatures or redirects meaningless.
@@ -93,13 +95,22 @@ func New(o Options) (*Service, error) {
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics()
 	}
-	return &Service{
+	s := &Service{
 		db: o.DB, jobs: o.Jobs, log: o.Log, now: o.Now,
 		stripe:   newStripe(o.StripeKey, o.StripeBase),
 		livemode: strings.HasPrefix(o.StripeKey, "sk_live_") || strings.HasPrefix(o.StripeKey, "rk_live_"),
 		secrets:  o.WebhookSecrets, origins: o.CheckoutOrigins, baseURL: o.BaseURL,
 		min: o.Min, max: o.Max, metrics: o.Metrics,
-	}, nil
+	}
+	s.inbox = &batch.Group[received, bool]{
+		Run: s.commit, Most: batchBytes, Waiting: maxWaiting,
+		Weight: func(e received) int { return max(len(e.payload), minEventBytes) },
+	}
+	s.outbox = &batch.Group[[]string, struct{}]{
+		Run: s.processAll, Most: workBatch, Waiting: maxWaiting,
+		Weight: func(ids []string) int { return len(ids) },
+	}
+	return s, nil
 }
 
 // Limits are the smallest and the largest top-up, in pence.
@@ -109,11 +120,11 @@ func (s *Service) Limits() (smallest, largest money.Pence) { return s.min, s.max
 // seconds, and the library repeats it once, under the same idempotency key, where that is safe.
 func newStripe(key, base string) *client.API {
 	backend := stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
-		URL:               stripe.String(base),
+		URL:               new(base),
 		HTTPClient:        &http.Client{Timeout: 10 * time.Second},
 		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull}, // errors come back to us and are logged once
 		MaxNetworkRetries: stripe.Int64(1),
-		EnableTelemetry:   stripe.Bool(false),
+		EnableTelemetry:   new(false),
 	})
 	return client.New(key, &stripe.Backends{API: backend, Connect: backend, Uploads: backend})
 }

@@ -38,6 +38,7 @@ type fixture struct {
 	org   uuid.UUID // Harbour Dental, with £569.00
 	other uuid.UUID // Second Tenant, empty
 	user  uuid.UUID
+	tag   string // makes ids of this organisation's own
 }
 
 // newFixture makes it; with may change the options.
@@ -52,6 +53,16 @@ func newFixture(t *testing.T, with ...func(*payments.Options)) *fixture {
 	dbtest.Super(t, f.url, `INSERT INTO stripe_customers VALUES ($1, 'cus_harbour', now()), ($2, 'cus_second', now())`, f.org, f.other)
 	f.svc = f.service(with...)
 	return f
+}
+
+// tenant gives the same fixture for an organisation of its own, which starts as Harbour Dental does.
+func (f *fixture) tenant(name string) *fixture {
+	f.t.Helper()
+	other := *f
+	other.org = wallettest.Org(f.t, f.db, name, 569_00)
+	other.tag = strings.ReplaceAll(other.org.String(), "-", "")
+	dbtest.Super(f.t, f.url, `INSERT INTO stripe_customers VALUES ($1, $2, now())`, other.org, "cus_"+name)
+	return &other
 }
 
 // service makes another service over the same database, as a second process would have.
@@ -172,7 +183,7 @@ func (f *fixture) outcome(topUp uuid.UUID) (o outcome) {
 	f.t.Helper()
 	dbtest.Get(f.t, f.url, &o, `
 		SELECT (SELECT balance_pence FROM wallets WHERE org_id = $1) AS balance, (SELECT balance_pence FROM wallets WHERE org_id = $2) AS other,
-		       t.paid_pence AS paid, t.state AS topup, t.note, (SELECT count(*) FROM credits) AS credits, (SELECT count(*) FROM ledger_postings) AS postings
+		       t.paid_pence AS paid, t.state AS topup, t.note, (SELECT count(*) FROM credits WHERE org_id = $1) AS credits, (SELECT count(*) FROM ledger_postings WHERE org_id = $1) AS postings
 		FROM top_ups t WHERE t.id = $3`, f.org, f.other, topUp)
 	return o
 }
@@ -220,16 +231,21 @@ func TestEveryOrderEndsTheSame(t *testing.T) {
 			}},
 		}, outcome{Balance: 569_00, TopUp: "expired", Note: "The card was declined: not enough money on it.", Postings: 2}},
 	} {
-		for order := range permutations(len(c.events)) {
-			for _, together := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s %v together=%t", c.name, order, together), func(t *testing.T) {
-					t.Parallel()
-					f := newFixture(t)
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			shared := newFixture(t)
+			for order := range permutations(len(c.events)) {
+				for _, together := range []bool{false, true} {
+					name := fmt.Sprintf("%v together=%t", order, together)
+					f := shared.tenant(name)
 					topUp := f.topUp(f.org, 50_00)
 					var ids []string
 					for _, i := range order {
 						e := c.events[i]
-						e.topUp = topUp
+						e.topUp, e.customer, e.id = topUp, "cus_"+name, fmt.Sprintf("%s_%s", e.id, f.tag)
+						if e.intent != "" {
+							e.intent += "_" + f.tag
+						}
 						f.accept(e)
 						ids = append(ids, e.id)
 						if !together {
@@ -239,16 +255,16 @@ func TestEveryOrderEndsTheSame(t *testing.T) {
 					f.work(ids...)
 					f.work(ids...) // a repeat changes nothing
 					if got := f.outcome(topUp); got != c.want {
-						t.Errorf("got  %+v\nwant %+v", got, c.want)
+						t.Errorf("%s:\ngot  %+v\nwant %+v", name, got, c.want)
 					}
 					for _, id := range ids {
 						if state, reason := f.state(id); state != "processed" {
-							t.Errorf("%s is %s: %s", id, state, reason)
+							t.Errorf("%s: %s is %s: %s", name, id, state, reason)
 						}
 					}
-				})
+				}
 			}
-		}
+		})
 	}
 }
 
@@ -300,11 +316,11 @@ func TestMoneyThatDoesNotFit(t *testing.T) {
 			f.accept(event{id: "evt_0", kind: "payment_intent.succeeded", topUp: e.topUp, intent: "pi_1", amount: 10_00})
 			f.work("evt_0")
 		}},
-		{"a known payment of another top-up", "quarantined", "another top-up", func(f *fixture, e *event) {
+		{"a known payment of another top-up", "quarantined", "another top-up", func(f *fixture, _ *event) {
 			f.accept(event{id: "evt_0", kind: "payment_intent.succeeded", topUp: f.topUp(f.org, 60_00), intent: "pi_1", amount: 50_00})
 			f.work("evt_0")
 		}},
-		{"a known payment of another tenant", "quarantined", "another top-up", func(f *fixture, e *event) {
+		{"a known payment of another tenant", "quarantined", "another top-up", func(f *fixture, _ *event) {
 			f.accept(event{id: "evt_0", kind: "payment_intent.succeeded", topUp: f.topUp(f.other, 50_00), intent: "pi_1", amount: 50_00, customer: "cus_second"})
 			f.work("evt_0")
 		}},

@@ -34,7 +34,8 @@ func (s *Service) Prepare(ctx context.Context, org, user uuid.UUID, n int) (list
 		return tx.SelectContext(ctx, &list, `
 			INSERT INTO top_ups (id, org_id, user_id, amount_pence, usd_cents, rate_id, state, session_id, checkout_url, created_at, updated_at)
 			SELECT gen_random_uuid(), $1, $2, a, 0, $3, 'open', 'measurement', 'about:blank', $4, $4
-			FROM generate_series($5::bigint, 100000000) a
+			FROM generate_series($5::bigint, $5 + $6::bigint + (
+				SELECT count(*) FROM top_ups t WHERE t.org_id = $1 AND t.user_id = $2 AND t.state IN ('creating', 'open'))) a
 			WHERE NOT EXISTS (SELECT FROM top_ups t WHERE t.org_id = $1 AND t.user_id = $2 AND t.amount_pence = a AND t.state IN ('creating', 'open'))
 			LIMIT $6
 			RETURNING id, org_id, amount_pence`, org, user, rateID, tx.Now, int64(s.min), n)

@@ -16,6 +16,7 @@ import (
 	"github.com/lib/pq"
 
 	"ringfence/db"
+	"ringfence/internal/batch"
 	"ringfence/internal/money"
 	"ringfence/internal/wallet"
 )
@@ -58,8 +59,28 @@ type verdict struct{ id, state, reason string }
 // one transaction. Ids that are worked already are passed over, so that a repeat changes nothing. A batch that fails is
 // done again event by event; an event that fails alone is retried later by a job of its own, and never stops the others.
 //
+// Calls at the same time share their transaction: the wallets' locks would make them wait for each other anyway.
+//
 // An error means that nothing is known to have happened (the database is away): repeat the whole call.
 func (s *Service) Process(ctx context.Context, ids []string) error {
+	_, err := s.outbox.Do(ctx, ids)
+	return err
+}
+
+// workBatch bounds the events that are worked in one transaction.
+const workBatch = 1000
+
+// processAll works the events of several jobs together.
+func (s *Service) processAll(jobs [][]string) []batch.Result[struct{}] {
+	results := make([]batch.Result[struct{}], len(jobs))
+	err := s.process(context.Background(), slices.Concat(jobs...))
+	for i := range results {
+		results[i].Err = err
+	}
+	return results
+}
+
+func (s *Service) process(ctx context.Context, ids []string) error {
 	work, err := s.triage(ctx, ids)
 	if err != nil || len(work) == 0 {
 		return err

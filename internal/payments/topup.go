@@ -156,18 +156,29 @@ func (s *Service) TopUp(ctx context.Context, org, id uuid.UUID) (t TopUp, err er
 	if errors.Is(err, sql.ErrNoRows) {
 		return TopUp{}, fault.New(fault.NotFound, "There is no such top-up.")
 	}
-	return t, err
+	return s.current(t), err
 }
 
-// Unfinished gives the organisation's top-ups that somebody may still be waiting for, newest first: what is open or
-// being created since less than a day, and delayed payments under way.
-func (s *Service) Unfinished(ctx context.Context, org uuid.UUID) (list []TopUp, err error) {
+// current gives the top-up without a checkout address that the configuration of today would not send a browser to.
+func (s *Service) current(t TopUp) TopUp {
+	if t.CheckoutURL != "" && CheckURL(t.CheckoutURL, s.origins) != nil {
+		t.CheckoutURL = ""
+	}
+	return t
+}
+
+// Unfinished gives the top-ups that somebody may still be waiting for, newest first: the user's own that are open or
+// being created since less than a day, and the whole organisation's delayed payments under way.
+func (s *Service) Unfinished(ctx context.Context, org, user uuid.UUID) (list []TopUp, err error) {
 	err = s.db.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
 		return tx.SelectContext(ctx, &list, `
 			SELECT `+topUpColumns+` FROM top_ups
-			WHERE org_id = $1 AND (state = 'processing' OR state IN ('creating', 'open') AND created_at > $2)
-			ORDER BY created_at DESC, id DESC LIMIT 10`, org, tx.Now.Add(-24*time.Hour))
+			WHERE org_id = $1 AND (state = 'processing' OR user_id = $2 AND state IN ('creating', 'open') AND created_at > $3)
+			ORDER BY created_at DESC, id DESC LIMIT 10`, org, user, tx.Now.Add(-24*time.Hour))
 	})
+	for i := range list {
+		list[i] = s.current(list[i])
+	}
 	return list, err
 }
 

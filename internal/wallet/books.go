@@ -156,7 +156,7 @@ func CountVisible(ctx context.Context, tx *db.Tx) (map[string]int64, error) {
 	counts := make(map[string]int64, len(BookTables))
 	for _, table := range BookTables {
 		var n int64
-		if err := tx.GetContext(ctx, &n, `SELECT count(*) FROM `+table); err != nil { //nolint:gosec // the names are constants above
+		if err := tx.GetContext(ctx, &n, `SELECT count(*) FROM `+table); err != nil {
 			return nil, fmt.Errorf("couldn't count %s: %w", table, err)
 		}
 		counts[table] = n

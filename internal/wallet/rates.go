@@ -37,6 +37,19 @@ func CurrentRate(ctx context.Context, tx *db.Tx) (ExchangeRate, error) {
 	return r, nil
 }
 
+// Rate gives the exact rate in force now.
+func (l *Ledger) Rate(ctx context.Context) (rate money.Rate, err error) {
+	err = l.db.InSystemTx(ctx, "the exchange rate, which belongs to no organisation", func(ctx context.Context, tx *db.Tx) error {
+		version, err := CurrentRate(ctx, tx)
+		if err != nil {
+			return err
+		}
+		rate, err = version.Rate()
+		return err
+	})
+	return rate, err
+}
+
 // FirstRate records the configured rate as the first version, unless there is one already. Later versions are an
 // operator's; configuration never overrides them. It is safe to repeat and to run in several processes at once.
 func FirstRate(ctx context.Context, tx *db.Tx, rate money.Rate) error {

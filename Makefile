@@ -1,0 +1,64 @@
+# One command for each thing to do; `make` alone lists them.
+# Settings come from the environment or the command line: `VAR=x make run` equals `make run VAR=x`.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# Pinned apart from go.mod, so that a linter's dependencies never become ours.
+LINT = go tool -modfile=.ci/golangci-lint.mod golangci-lint
+
+# Two packages at a time suit a machine with 2 cores: each may bring its own database or browser.
+# The race detector needs cgo, hence the C compiler that setup.sh sees to.
+TEST = CGO_ENABLED=1 go test -race -p 2 -timeout 5m
+
+.PHONY: help run build test check generated drill generate lint fmt
+
+help: ## list what can be done
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## run everything for development at http://127.0.0.1:8080; Ctrl-C stops it
+	@deploy/setup.sh run
+	@$(MAKE) --no-print-directory build
+	@export RINGFENCE_ENV="$${RINGFENCE_ENV:-development}"; exec bin/ringfence serve
+
+# Without version stamping: git refuses to answer root about somebody else's clone, and the build would fail.
+build:
+	@go build -buildvcs=false -o bin/ringfence ./cmd/ringfence
+
+test: ## run every test: unit, database, page scripts, browser
+	@deploy/setup.sh test
+	$(TEST) ./...
+
+check: ## say whether a change is good: generated files, modules, linters, tests; what CI runs
+	@deploy/setup.sh check
+	.ci/generated.sh
+	go mod tidy -diff
+	go vet ./...
+	go vet -tags drill ./...
+	@$(MAKE) --no-print-directory lint test
+
+# Drills are tests with the build tag drill: long, with faults injected into the whole. One package at a time, since
+# they load the machine on purpose.
+drill: ## run the fault drills (long)
+	@deploy/setup.sh test
+	@packages=$$(find . -name node_modules -prune -o -name '*_test.go' -exec grep -lE '^//go:build (.*[^[:alnum:]_!])?drill([^[:alnum:]_]|$$)' {} + | \
+		sed 's|/[^/]*$$||' | LC_ALL=C sort -u); \
+	if [ -z "$$packages" ]; then echo 'no package has drills'; exit 0; fi; \
+	echo "go test -tags drill" $$packages; \
+	go test -tags drill -count=1 -p 1 -timeout 60m $$packages
+
+generate: node_modules/.package-lock.json ## rebuild the generated files: templ's Go, CSS, scripts, icons
+	go tool templ generate -log-level warn
+	npm run --silent build
+
+# npm writes this file last; it is older than the lock file when something changed.
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --no-fund --no-audit
+	@touch $@
+
+lint: ## run the linters
+	go tool templ fmt -fail .
+	$(LINT) run
+
+fmt: ## format the Go and templ files
+	go tool templ fmt .
+	$(LINT) fmt

@@ -1,0 +1,105 @@
+package handlers
+
+import (
+	"net/http"
+	"strings"
+
+	"ringfence/internal/fault"
+	"ringfence/views"
+)
+
+// loginPage shows the sign-in form; who is signed in already goes on.
+func (a *app) loginPage(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if err := a.identify(r, v); err != nil {
+		return err
+	}
+	next := localPath(r.URL.Query().Get("next"))
+	if v.signedIn {
+		http.Redirect(w, r, orDashboard(next), http.StatusSeeOther) //nolint:gosec // localPath lets nothing out of this site
+		return nil
+	}
+	if formToken(v.value(valueCSRF)) == "" {
+		v.session.Values[valueCSRF] = newSecret()
+		if err := a.cookies.Save(r, w, v.session); err != nil {
+			return err
+		}
+	}
+	return a.showLogin(w, r, v, http.StatusOK, views.LoginPage{Next: next})
+}
+
+func (a *app) showLogin(w http.ResponseWriter, r *http.Request, v *visit, status int, p views.LoginPage) error {
+	v.signedIn = false // whoever sees the form is to be drawn as a stranger
+	p.Meta = a.meta(r, v, "Sign in")
+	p.Demo = a.Demo
+	return a.render(w, r, status, views.Login(p))
+}
+
+// login checks the form and begins a session. A session that the browser had ends: its token is never carried on, so
+// that one planted by somebody else is worth nothing after signing in.
+func (a *app) login(w http.ResponseWriter, r *http.Request, v *visit) error {
+	p := views.LoginPage{Email: strings.TrimSpace(r.PostForm.Get("email")), Next: localPath(r.PostForm.Get("next"))}
+	password := r.PostForm.Get("password")
+	if p.Email == "" {
+		p.EmailError = "Enter your email address."
+	}
+	if password == "" {
+		p.PasswordError = "Enter your password."
+	}
+	if p.EmailError != "" || p.PasswordError != "" {
+		return a.showLogin(w, r, v, answerTo(fault.Invalid).status, p)
+	}
+
+	token, who, err := a.Auth.SignIn(r.Context(), p.Email, password, v.address, r.UserAgent())
+	if err != nil {
+		switch f := fault.As(err); f.Kind {
+		case fault.Unauthenticated, fault.TooMany, fault.Forbidden, fault.Unavailable:
+			if f.RetryAfter > 0 {
+				w.Header().Set("Retry-After", retryAfter(f))
+			}
+			p.Error = f.Public
+			return a.showLogin(w, r, v, answerTo(f.Kind).status, p)
+		case fault.Internal, fault.Invalid, fault.NotFound, fault.Conflict, fault.TooLarge, fault.Declined:
+		}
+		return err
+	}
+	if old := v.value(valueToken); old != "" {
+		if err := a.Auth.SignOut(r.Context(), old); err != nil {
+			return err
+		}
+	}
+	v.who, v.signedIn, v.identified = who, true, true
+	v.session.Values[valueToken] = token
+	v.session.Values[valueCSRF] = newSecret()
+	if err := a.cookies.Save(r, w, v.session); err != nil {
+		return err
+	}
+	http.Redirect(w, r, orDashboard(p.Next), http.StatusSeeOther)
+	return nil
+}
+
+// logout ends the session on the server, and with it its open streams, then takes the cookie away.
+func (a *app) logout(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if token := v.value(valueToken); token != "" {
+		if err := a.identify(r, v); err != nil {
+			return err
+		}
+		if err := a.Auth.SignOut(r.Context(), token); err != nil {
+			return err
+		}
+		a.streams.end(v.who.SessionID)
+	}
+	v.session.Values = map[any]any{}
+	v.session.Options.MaxAge = -1
+	if err := a.cookies.Save(r, w, v.session); err != nil {
+		return err
+	}
+	http.Redirect(w, r, "/login", http.StatusSeeOther)
+	return nil
+}
+
+func orDashboard(next string) string {
+	if next == "" {
+		return "/dashboard"
+	}
+	return next
+}

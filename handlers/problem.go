@@ -1,0 +1,220 @@
+package handlers
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+
+	"ringfence/internal/fault"
+	"ringfence/views"
+)
+
+// answer is how a kind of failure is told over HTTP.
+type answer struct {
+	status int
+	title  string
+}
+
+// answerTo is the only status table.
+func answerTo(kind fault.Kind) answer {
+	switch kind {
+	case fault.Invalid:
+		return answer{http.StatusUnprocessableEntity, "Something in the form is not right"}
+	case fault.Unauthenticated:
+		return answer{http.StatusUnauthorized, "You are signed out"}
+	case fault.Forbidden:
+		return answer{http.StatusForbidden, "That is not allowed"}
+	case fault.NotFound:
+		return answer{http.StatusNotFound, "Not found"}
+	case fault.Conflict:
+		return answer{http.StatusConflict, "Something else happened first"}
+	case fault.TooLarge:
+		return answer{http.StatusRequestEntityTooLarge, "That is too much at once"}
+	case fault.TooMany:
+		return answer{http.StatusTooManyRequests, "Too many requests"}
+	case fault.Unavailable:
+		return answer{http.StatusServiceUnavailable, "Not available right now"}
+	case fault.Declined: // what the provider refuses, another try will not change
+		return answer{http.StatusUnprocessableEntity, "This was refused"}
+	case fault.Internal:
+	}
+	return answer{http.StatusInternalServerError, "Something went wrong"}
+}
+
+// fail answers a request that failed, in the form its sender reads, and logs what nobody else will.
+func (a *app) fail(w http.ResponseWriter, r *http.Request, v *visit, err error) {
+	f := fault.As(err)
+	to := answerTo(f.Kind)
+	switch {
+	case errors.Is(err, errMethod):
+		f = fault.New(fault.NotFound, "This address does not take "+methodName(r.Method)+" requests.")
+		to = answer{http.StatusMethodNotAllowed, "Not possible here"}
+	case f.Kind == fault.Invalid && v.is(Webhook): // Stripe's word for a bad signature, and what its dashboard explains
+		to.status = http.StatusBadRequest
+	}
+	gone := r.Context().Err() != nil
+	if to.status >= http.StatusInternalServerError {
+		level, message := slog.LevelError, "request failed"
+		if gone { // most likely because of that: it is no fault of ours then
+			level, message = slog.LevelInfo, "request given up"
+		}
+		a.Log.LogAttrs(r.Context(), level, message, append(v.attrs(), slog.Int("status", to.status), slog.Any("error", err))...)
+	}
+	if v.wrote() { // too late for words; a cut connection is the only honest end
+		panic(http.ErrAbortHandler)
+	}
+	if gone && !v.is(Webhook) {
+		w.WriteHeader(statusGone)
+		return
+	}
+
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	if f.RetryAfter > 0 {
+		h.Set("Retry-After", retryAfter(f))
+	}
+	switch {
+	case wantsJSON(r, v):
+		if to.status == http.StatusUnauthorized {
+			h.Set("WWW-Authenticate", "Bearer")
+		}
+		problemJSON(w, v, to, f)
+	case to.status == http.StatusUnauthorized && v.is(Session):
+		sendToLogin(w, r)
+	default:
+		a.problemPage(w, r, v, to, f)
+	}
+}
+
+// statusGone is for the log and the metrics only: the client closed the connection before there was an answer. nginx's
+// number for it.
+const statusGone = 499
+
+// retryAfter is the header's value: whole seconds, rounded up.
+func retryAfter(f *fault.Error) string {
+	return strconv.FormatInt(int64((f.RetryAfter+time.Second-1)/time.Second), 10)
+}
+
+// wantsJSON reports whether the sender is a program. An EventSource reads neither, and only sees the status.
+func wantsJSON(r *http.Request, v *visit) bool {
+	accept := r.Header.Get("Accept")
+	return v.is(Webhook) || strings.HasPrefix(r.URL.Path, "/api/") || r.Header.Get("Authorization") != "" ||
+		!strings.Contains(accept, "text/html") &&
+			(strings.Contains(accept, "application/json") || strings.Contains(accept, "application/problem+json") || strings.Contains(accept, "text/event-stream"))
+}
+
+// problemJSON answers as RFC 9457 has it. type is about:blank, so title says no more than the status does.
+func problemJSON(w http.ResponseWriter, v *visit, to answer, f *fault.Error) {
+	body, err := json.Marshal(struct {
+		Type      string `json:"type"`
+		Title     string `json:"title"`
+		Status    int    `json:"status"`
+		Detail    string `json:"detail"`
+		Field     string `json:"field,omitempty"`
+		RequestID string `json:"request_id"`
+	}{"about:blank", http.StatusText(to.status), to.status, f.Public, f.Field, v.requestID})
+	if err != nil {
+		http.Error(w, http.StatusText(to.status), to.status)
+		return
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(to.status)
+	_, _ = w.Write(body)
+}
+
+// sendToLogin sends a signed-out reader to sign in, and back afterwards. htmx ignores the headers of a redirect, so a
+// fragment gets a 401 with an instruction instead.
+func sendToLogin(w http.ResponseWriter, r *http.Request) {
+	back := ""
+	switch {
+	case isFragment(r):
+		if u, err := url.Parse(r.Header.Get("HX-Current-URL")); err == nil {
+			back = u.RequestURI()
+		}
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		back = r.URL.RequestURI()
+	}
+	to := "/login"
+	if back = localPath(back); back != "" {
+		to += "?next=" + url.QueryEscape(back)
+	}
+	if isFragment(r) {
+		w.Header().Set("HX-Redirect", to)
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
+}
+
+// problemPage answers a person: a whole page, or the notice alone for a fragment.
+func (a *app) problemPage(w http.ResponseWriter, r *http.Request, v *visit, to answer, f *fault.Error) {
+	// The page is drawn around who reads it; if that cannot be found out now, it is drawn for a stranger.
+	if err := a.identify(r, v); err != nil {
+		a.Log.LogAttrs(r.Context(), slog.LevelWarn, "couldn't tell who is signed in", append(v.attrs(), slog.Any("error", err))...)
+	}
+	m := views.ErrorPageModel{
+		Meta: a.meta(r, v, to.title), Status: to.status, Title: to.title, Sentence: f.Public, RequestID: v.requestID,
+	}
+	switch {
+	case v.signedIn && v.who.Role == "":
+		m.ActionLabel, m.ActionHref = "Look at the metrics", "/metrics"
+	case errors.Is(f, errStaleForm):
+		m.Title, m.Meta.Title = "This page was too old", "This page was too old"
+		if back := localPath(refererPath(r)); back != "" {
+			m.ActionLabel, m.ActionHref = "Load the page again", back
+		}
+	}
+	page := views.ErrorPage(m)
+	if isFragment(r) {
+		page = views.Problem(m)
+	}
+	if err := a.render(w, r, to.status, page); err != nil {
+		a.Log.LogAttrs(r.Context(), slog.LevelError, "error page failed", append(v.attrs(), slog.Any("error", err))...)
+		http.Error(w, "Something went wrong on our side.", http.StatusInternalServerError)
+	}
+}
+
+// render answers with a page, or nothing at all: it is complete before the first byte goes out.
+func (a *app) render(w http.ResponseWriter, r *http.Request, status int, page templ.Component) error {
+	var b bytes.Buffer
+	if err := page.Render(r.Context(), &b); err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Add("Vary", "HX-Request")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes()) // a browser that went away is no news
+	return nil
+}
+
+// isFragment reports whether htmx wants a part of a page. When it restores its history it wants a whole one.
+func isFragment(r *http.Request) bool {
+	return r.Header.Get("HX-Request") == "true" && r.Header.Get("HX-Boosted") != "true" && r.Header.Get("HX-History-Restore-Request") != "true"
+}
+
+// methodName is a method fit to be shown.
+func methodName(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return m
+	}
+	return "such"
+}
+
+// refererPath is the path of the page the request came from; empty when it is not told.
+func refererPath(r *http.Request) string {
+	u, err := url.Parse(r.Referer())
+	if err != nil || u.Host != r.Host {
+		return ""
+	}
+	return u.RequestURI()
+}

@@ -1,0 +1,338 @@
+package handlers_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/PuerkitoBio/goquery"
+	"github.com/alexedwards/argon2id"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
+
+	"ringfence/db"
+	"ringfence/db/dbtest"
+	"ringfence/handlers"
+	"ringfence/internal/audit"
+	"ringfence/internal/auth"
+	"ringfence/internal/money"
+	"ringfence/internal/payments"
+	"ringfence/internal/sandbox"
+	"ringfence/internal/wallet"
+	"ringfence/internal/wallet/wallettest"
+	"ringfence/views"
+)
+
+func TestMain(m *testing.M) { dbtest.Main(m) }
+
+const (
+	password      = "correct horse battery"
+	webhookSecret = "whsec_ofthehandlertests00000000"
+)
+
+// site is the whole handler behind a real listener, over a database of its own and the Stripe stand-in.
+type site struct {
+	*httptest.Server
+	t     *testing.T
+	dbURL string
+	db    *db.DB
+	auth  *auth.Auth
+	log   *logBuffer
+	org   uuid.UUID // Harbour Dental, £569.00
+	other uuid.UUID // Second Tenant, empty
+	stop  context.CancelFunc
+}
+
+// logBuffer collects the log of a server.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// options change what newSite makes.
+type options struct {
+	deps   func(*handlers.Deps)
+	server func(*http.Server)
+	auth   auth.Options
+	stripe string // address of the Stripe API; empty starts the stand-in
+}
+
+func newSite(t *testing.T, opts ...func(*options)) *site {
+	t.Helper()
+	o := options{deps: func(*handlers.Deps) {}, server: func(*http.Server) {}}
+	for _, change := range opts {
+		change(&o)
+	}
+	s := &site{t: t, dbURL: dbtest.URL(t), log: &logBuffer{}}
+	s.db = dbtest.OpenURL(t, s.dbURL, nil)
+	s.org = wallettest.Org(t, s.db, "Harbour Dental", 569_00)
+	s.other = wallettest.Org(t, s.db, "Second Tenant", 0)
+	o.auth.Hash = &argon2id.Params{Memory: 64, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32}
+	var err error
+	if s.auth, err = auth.New(s.db, o.auth); err != nil {
+		t.Fatal(err)
+	}
+	s.seed()
+	if o.stripe == "" {
+		box, err := sandbox.Start(t.Context(), sandbox.Options{Addr: "127.0.0.1:0", StateFile: filepath.Join(t.TempDir(), "stripe"), Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = box.Close() })
+		o.stripe = box.URL()
+	}
+	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	jobs, err := river.NewClient(riverdatabasesql.New(s.db.SystemPool()), &river.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pay, err := payments.New(payments.Options{
+		DB: s.db, Jobs: jobs, Log: log, Now: time.Now, StripeKey: "sk_test_x", StripeBase: o.stripe, WebhookSecrets: []string{webhookSecret},
+		CheckoutOrigins: []string{o.stripe}, BaseURL: "http://127.0.0.1:8080", Min: 5_00, Max: 5000_00,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	t.Cleanup(stop)
+	s.stop = stop
+	deps := handlers.Deps{
+		Context: ctx, Log: log, Now: time.Now, Registry: prometheus.NewRegistry(),
+		Auth: s.auth, Wallets: wallet.New(s.db), Payments: pay,
+		BaseURL: "http://127.0.0.1:8080", SessionKeys: [][]byte{bytes.Repeat([]byte("k"), 32)}, CheckoutOrigins: []string{o.stripe},
+		Demo:  []views.DemoAccount{{Email: "owner@harbour.example", Password: password, Describes: "Owner"}},
+		Ready: []handlers.Check{{Name: "database", Run: s.db.Ping}},
+	}
+	o.deps(&deps)
+	h, err := handlers.New(deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Server = httptest.NewUnstartedServer(h)
+	s.Config = handlers.Server("", h)
+	o.server(s.Config)
+	s.Start()
+	t.Cleanup(func() {
+		stop() // streams would keep Close waiting
+		s.Close()
+	})
+	return s
+}
+
+func (s *site) seed() {
+	s.t.Helper()
+	dbtest.Super(s.t, s.dbURL, `INSERT INTO exchange_rates (usd_to_gbp_micros, source, author, starts_at, created_at) VALUES (790000, 'test', 'test', '1970-01-01', now())`)
+	err := s.db.InSystemTx(s.t.Context(), "test", func(ctx context.Context, tx *db.Tx) error {
+		for _, u := range []struct {
+			email    string
+			platform auth.PlatformRole
+			org      uuid.UUID
+			role     auth.Role
+		}{
+			{"owner@harbour.example", auth.PlatformNone, s.org, auth.RoleOwner},
+			{"viewer@harbour.example", auth.PlatformNone, s.org, auth.RoleViewer},
+			{"owner@second.example", auth.PlatformNone, s.other, auth.RoleOwner},
+			{"operator@ringfence.example", auth.PlatformOperator, uuid.Nil, ""},
+		} {
+			user, err := s.auth.CreateUser(ctx, tx, u.email, password, u.platform)
+			if err != nil {
+				return err
+			}
+			if u.role == "" {
+				continue
+			}
+			if err := s.auth.AddMember(ctx, tx, u.org, user.ID, u.role); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// adjust moves money, as an operator would.
+func (s *site) adjust(amount money.Pence) {
+	s.t.Helper()
+	err := s.db.InTx(s.t.Context(), []uuid.UUID{s.org}, func(ctx context.Context, tx *db.Tx) error {
+		_, err := wallet.Adjust(ctx, tx, wallet.AdjustmentRequest{
+			OrgID: s.org, Kind: wallet.Adjustment, Amount: amount, Reason: "Test of the stream", Reference: uuid.NewString(), Actor: audit.System("test"),
+		})
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) count(query string, args ...any) int {
+	s.t.Helper()
+	var n int
+	dbtest.Get(s.t, s.dbURL, &n, query, args...)
+	return n
+}
+
+// browser is a client with cookies that follows no redirect.
+type browser struct {
+	*http.Client
+	s *site
+}
+
+func (s *site) browser() *browser {
+	s.t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return &browser{s: s, Client: &http.Client{
+		Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, Timeout: 20 * time.Second,
+	}}
+}
+
+// reply is an answer that was read to its end.
+type reply struct {
+	*http.Response
+	body string
+}
+
+func (r reply) doc(t *testing.T) *goquery.Document {
+	t.Helper()
+	doc, err := goquery.NewDocumentFromReader(strings.NewReader(r.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+// do sends a request; headers are name, value pairs.
+func (b *browser) do(method, path string, body io.Reader, headers ...string) reply {
+	b.s.t.Helper()
+	req, err := http.NewRequest(method, b.s.URL+path, body)
+	if err != nil {
+		b.s.t.Fatal(err)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := b.Do(req)
+	if err != nil {
+		b.s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		b.s.t.Fatal(err)
+	}
+	return reply{res, string(text)}
+}
+
+func (b *browser) get(path string, headers ...string) reply {
+	b.s.t.Helper()
+	return b.do("GET", path, nil, headers...)
+}
+
+// post sends the form as it is, without adding a token.
+func (b *browser) post(path string, form url.Values, headers ...string) reply {
+	b.s.t.Helper()
+	return b.do("POST", path, strings.NewReader(form.Encode()), append([]string{"Content-Type", "application/x-www-form-urlencoded"}, headers...)...)
+}
+
+// token is the CSRF token that the page carries.
+func (b *browser) token(path string) string {
+	b.s.t.Helper()
+	res := b.get(path)
+	token, ok := res.doc(b.s.t).Find(`input[name="csrf_token"]`).First().Attr("value")
+	if !ok || token == "" {
+		b.s.t.Fatalf("GET %s: %s, no csrf_token in it", path, res.Status)
+	}
+	return token
+}
+
+// send posts a form from the page: with its token.
+func (b *browser) send(page, path string, form url.Values, headers ...string) reply {
+	b.s.t.Helper()
+	with := url.Values{"csrf_token": {b.token(page)}}
+	maps.Copy(with, form)
+	return b.post(path, with, headers...)
+}
+
+func (b *browser) tryLogin(email, password string, more ...string) reply {
+	b.s.t.Helper()
+	form := url.Values{"email": {email}, "password": {password}}
+	for i := 0; i+1 < len(more); i += 2 {
+		form.Set(more[i], more[i+1])
+	}
+	return b.send("/login", "/login", form)
+}
+
+// as is a browser that is signed in.
+func (s *site) as(email string) *browser {
+	s.t.Helper()
+	b := s.browser()
+	if res := b.tryLogin(email, password); res.StatusCode != http.StatusSeeOther {
+		s.t.Fatalf("signing in as %s: %s\n%s", email, res.Status, res.body)
+	}
+	return b
+}
+
+func (b *browser) cookie() *http.Cookie {
+	b.s.t.Helper()
+	u, err := url.Parse(b.s.URL)
+	if err != nil {
+		b.s.t.Fatal(err)
+	}
+	for _, c := range b.Jar.Cookies(u) {
+		if c.Name == "ringfence" {
+			return c
+		}
+	}
+	b.s.t.Fatal("no cookie")
+	return nil
+}
+
+func wantStatus(t *testing.T, what string, res reply, status int) {
+	t.Helper()
+	if res.StatusCode != status {
+		t.Errorf("%s: %s, want %d\n%.600s", what, res.Status, status, res.body)
+	}
+}
+
+// newSiteOver is another process over the same database and keys of its own.
+func newSiteOver(t *testing.T, s *site, d handlers.Deps, keys [][]byte) *site {
+	t.Helper()
+	d.SessionKeys, d.Registry = keys, prometheus.NewRegistry()
+	h, err := handlers.New(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := *s
+	other.Server = httptest.NewServer(h)
+	t.Cleanup(other.Close)
+	return &other
+}

@@ -1,0 +1,263 @@
+package handlers
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/google/uuid"
+
+	"ringfence/internal/auth"
+	"ringfence/internal/fault"
+	"ringfence/internal/money"
+	"ringfence/internal/payments"
+	"ringfence/internal/wallet"
+	"ringfence/views"
+)
+
+// How many of the newest transactions the pages show.
+const (
+	recentOnDashboard = 5
+	recentOnWallet    = 10
+)
+
+// dashboard is the first page: the balance and what happened lately.
+func (a *app) dashboard(w http.ResponseWriter, r *http.Request, v *visit) error {
+	b, list, err := a.Wallets.Overview(r.Context(), v.who.OrgID, recentOnDashboard)
+	if err != nil {
+		return err
+	}
+	rate, err := a.Wallets.Rate(r.Context())
+	if err != nil {
+		return err
+	}
+	p := views.DashboardPage{Meta: a.meta(r, v, "Dashboard"), CanTopUp: v.who.CanPay(), Transactions: transactions(list)}
+	if p.Balance, err = balance(b, rate); err != nil {
+		return err
+	}
+	return a.render(w, r, http.StatusOK, views.Dashboard(p))
+}
+
+// wallet is the page where money is added.
+func (a *app) wallet(w http.ResponseWriter, r *http.Request, v *visit) error {
+	return a.showWallet(w, r, v, http.StatusOK, views.TopUpForm{}, nil)
+}
+
+// showWallet answers with the whole wallet page around the form as given.
+func (a *app) showWallet(w http.ResponseWriter, r *http.Request, v *visit, status int, form views.TopUpForm, q *views.Quote) error {
+	p, rate, err := a.liveWallet(r.Context(), v.who)
+	if err != nil {
+		return err
+	}
+	presets, err := a.Payments.Presets(r.Context())
+	if err != nil {
+		return err
+	}
+	for _, q := range presets {
+		p.Presets = append(p.Presets, views.Preset{USD: q.USD, Pence: q.Charge})
+	}
+	if err := a.limits(&p, rate); err != nil {
+		return err
+	}
+	p.Meta, p.Form, p.Quote = a.meta(r, v, "Wallet"), form, q
+	return a.render(w, r, status, views.Wallet(p))
+}
+
+// limits fills in what a top-up may be.
+func (a *app) limits(p *views.WalletPage, rate money.Rate) (err error) {
+	p.Min, p.Max = a.Payments.Limits()
+	if p.MinUSD, err = rate.ToUSD(p.Min); err != nil {
+		return fmt.Errorf("couldn't convert the limits: %w", err)
+	}
+	if p.MaxUSD, err = rate.ToUSD(p.Max); err != nil {
+		return fmt.Errorf("couldn't convert the limits: %w", err)
+	}
+	return nil
+}
+
+// liveWallet is the part of the wallet page that changes while it is open, and the rate of its dollars.
+func (a *app) liveWallet(ctx context.Context, who auth.Identity) (views.WalletPage, money.Rate, error) {
+	none := func(err error) (views.WalletPage, money.Rate, error) { return views.WalletPage{}, money.Rate{}, err }
+	b, list, err := a.Wallets.Overview(ctx, who.OrgID, recentOnWallet)
+	if err != nil {
+		return none(err)
+	}
+	rate, err := a.Wallets.Rate(ctx)
+	if err != nil {
+		return none(err)
+	}
+	open, err := a.Payments.Unfinished(ctx, who.OrgID, who.UserID)
+	if err != nil {
+		return none(err)
+	}
+	p := views.WalletPage{CanTopUp: who.CanPay(), Transactions: transactions(list)}
+	if p.Balance, err = balance(b, rate); err != nil {
+		return none(err)
+	}
+	for _, t := range open {
+		o := views.OpenTopUp{ID: t.ID.String(), At: t.CreatedAt, State: views.TopUpState(t.State), Amount: t.Amount, Note: t.Note}
+		if t.State == payments.Open && p.CanTopUp {
+			o.CheckoutURL = t.CheckoutURL
+		}
+		p.OpenTopUps = append(p.OpenTopUps, o)
+	}
+	return p, rate, nil
+}
+
+// quote says what an amount will cost: a fragment beside the form, or without scripts the whole page.
+func (a *app) quote(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if err := mayPay(v.who); err != nil {
+		return err
+	}
+	form := formOf(r.PostForm)
+	q, err := a.Payments.Quote(r.Context(), form.Amount, form.Currency)
+	if err != nil {
+		if form, err = refusedForm(form, err); err != nil {
+			return err
+		}
+		if isFragment(r) {
+			return a.render(w, r, answerTo(fault.Invalid).status, views.WalletQuote(views.WalletPage{CanTopUp: true, Form: form}))
+		}
+		return a.showWallet(w, r, v, answerTo(fault.Invalid).status, form, nil)
+	}
+	shown := &views.Quote{Pence: q.Charge, USD: q.USD, EstimatedCredits: q.Credits}
+	if isFragment(r) {
+		return a.render(w, r, http.StatusOK, views.WalletQuote(views.WalletPage{CanTopUp: true, Form: form, Quote: shown}))
+	}
+	return a.showWallet(w, r, v, http.StatusOK, form, shown)
+}
+
+// startTopUp sends the browser to pay. Sending the form twice pays once: see payments.Service.StartTopUp.
+func (a *app) startTopUp(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if err := mayPay(v.who); err != nil {
+		return err
+	}
+	form := formOf(r.PostForm)
+	t, err := a.Payments.StartTopUp(r.Context(), v.who.OrgID, v.who.UserID, form.Amount, form.Currency)
+	if err != nil {
+		return a.refuseTopUp(w, r, v, form, err)
+	}
+	to := t.CheckoutURL // has passed payments.CheckURL
+	if to == "" {       // paid or under way already
+		to = "/wallet/top-ups/" + t.ID.String()
+	}
+	if isFragment(r) {
+		w.Header().Set("HX-Redirect", to) // htmx ignores the headers of a 3xx
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
+	return nil
+}
+
+// refuseTopUp shows the form again with what is wrong beside the amount.
+func (a *app) refuseTopUp(w http.ResponseWriter, r *http.Request, v *visit, form views.TopUpForm, err error) error {
+	status := answerTo(fault.As(err).Kind).status
+	form, err = refusedForm(form, err)
+	if err != nil {
+		return err
+	}
+	if !isFragment(r) {
+		return a.showWallet(w, r, v, status, form, nil)
+	}
+	rate, err := a.Wallets.Rate(r.Context())
+	if err != nil {
+		return err
+	}
+	p := views.WalletPage{Meta: a.meta(r, v, "Wallet"), CanTopUp: true, Form: form}
+	if err := a.limits(&p, rate); err != nil {
+		return err
+	}
+	return a.render(w, r, status, views.WalletTopUpForm(p))
+}
+
+// maxTyped is how much of an amount is shown back to who typed it.
+const maxTyped = 64
+
+// formOf reads the top-up form. The amount is passed on as typed: what it means is for payments to say.
+func formOf(values url.Values) views.TopUpForm {
+	return views.TopUpForm{Amount: values.Get("amount"), Currency: values.Get("currency")}
+}
+
+// refusedForm puts what the person can mend beside the field; any other error comes back.
+func refusedForm(form views.TopUpForm, err error) (views.TopUpForm, error) {
+	f := fault.As(err)
+	if f.Kind != fault.Invalid && f.Kind != fault.Declined {
+		return form, err
+	}
+	form.Error = f.Public
+	if len(form.Amount) > maxTyped {
+		form.Amount = ""
+	}
+	return form, nil
+}
+
+// topUp tells how a top-up stands. It says only what our own rows say: the address a payer comes back on proves nothing,
+// it only tells whether to speak of waiting or of going on.
+func (a *app) topUp(w http.ResponseWriter, r *http.Request, v *visit) error {
+	raw := r.PathValue("id")
+	id, err := uuid.Parse(raw)
+	if err != nil || id.String() != raw {
+		return errNoPage()
+	}
+	t, err := a.Payments.TopUp(r.Context(), v.who.OrgID, id)
+	if err != nil {
+		return err
+	}
+	b, _, err := a.Wallets.Overview(r.Context(), v.who.OrgID, 0)
+	if err != nil {
+		return err
+	}
+	p := views.TopUpReturnPage{
+		ID: raw, State: views.TopUpState(t.State), Amount: t.Amount, Balance: b.Balance, Note: t.Note, CanTopUp: v.who.CanPay(),
+	}
+	done := r.URL.Query().Get("checkout") == "done"
+	if done {
+		p.PollURL = "/wallet/top-ups/" + raw + "?checkout=done"
+	}
+	switch t.State {
+	case payments.Open:
+		if done {
+			p.State = views.TopUpWaiting
+		} else if p.CanTopUp {
+			p.CheckoutURL = t.CheckoutURL
+		}
+	case payments.Paid:
+		p.Amount = t.Paid
+	case payments.Creating, payments.Processing, payments.Expired, payments.Failed:
+	}
+	p.Meta = a.meta(r, v, "Top-up")
+	p.Meta.RefreshSeconds = p.State.RefreshSeconds()
+	if isFragment(r) {
+		if r.URL.Query().Get("seen") == string(p.State) {
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
+		return a.render(w, r, http.StatusOK, views.TopUpReturnStatus(p))
+	}
+	return a.render(w, r, http.StatusOK, views.TopUpReturn(p))
+}
+
+// balance is a wallet as the pages show it.
+func balance(b wallet.Balance, rate money.Rate) (views.Balance, error) {
+	usd, err := rate.ToUSD(b.Balance)
+	if err != nil {
+		return views.Balance{}, fmt.Errorf("couldn't convert the balance: %w", err)
+	}
+	return views.Balance{
+		Balance: b.Balance, Held: b.Held, Debt: b.Debt, USD: usd, EstimatedCredits: money.EstimatedCredits(b.Available()),
+	}, nil
+}
+
+// transactions are lines of the ledger as the pages show them.
+func transactions(list []wallet.Transaction) []views.Transaction {
+	out := make([]views.Transaction, len(list))
+	for i, t := range list {
+		out[i] = views.Transaction{
+			ID: t.ID.String(), At: t.At, Description: t.Description, Kind: views.TransactionKind(t.Kind),
+			Amount: t.Amount, BalanceAfter: t.BalanceAfter,
+		}
+	}
+	return out
+}

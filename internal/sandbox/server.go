@@ -1,0 +1,232 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Options says where the sandbox listens, what it remembers and whom it tells.
+type Options struct {
+	// Addr is the listen address, for example 127.0.0.1:8091. An empty host means 127.0.0.1, port 0 a free port.
+	// Anything that is not loopback is refused.
+	Addr string
+	// StateFile is the file that holds the state between runs; it is made when missing.
+	StateFile string
+	// WebhookURL is where Stripe events are posted to; empty delivers nothing.
+	WebhookURL string
+	// WebhookSecret signs the deliveries (whsec_…); needed when WebhookURL is set.
+	WebhookSecret string
+	// SettleAfter is how long a "pay later" payment stays in processing before it succeeds by itself. Zero means
+	// 20 seconds, a negative value never.
+	SettleAfter time.Duration
+	// Now is the clock; nil means the system's.
+	Now func() time.Time
+	// Logger receives what happens; nil means slog.Default.
+	Logger *slog.Logger
+}
+
+// ErrAlreadyRunning says that another sandbox already serves the address. Its state and webhook target are that
+// process's own; the caller can use it in place of one of its own.
+var ErrAlreadyRunning = errors.New("sandbox: already running")
+
+// ErrNotLoopback says that the address asked for can be reached from other machines.
+var ErrNotLoopback = errors.New("sandbox: the address is not loopback")
+
+const (
+	healthPath = "/sandbox/health"
+	healthName = "ringfence"
+	// maxBody is far above anything the imitated APIs take.
+	maxBody = 1 << 20
+)
+
+// Server is a running sandbox.
+type Server struct {
+	url    string
+	log    *slog.Logger
+	http   *http.Server
+	store  *store
+	stripe *Stripe
+	cancel context.CancelFunc
+
+	work  sync.WaitGroup
+	close func() error
+}
+
+// Start listens, loads the state and begins to serve and to deliver. It returns when the sandbox answers.
+// Ending ctx is the same as Close.
+//
+// Errors: ErrNotLoopback, ErrAlreadyRunning (another sandbox has the port), or what listening or opening the state
+// file said.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	if o.Now == nil {
+		o.Now = time.Now //nolint:forbidigo // this is the one place where the system clock comes in
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.SettleAfter == 0 {
+		o.SettleAfter = 20 * time.Second
+	}
+	if o.WebhookURL != "" && o.WebhookSecret == "" {
+		return nil, errors.New("sandbox: WebhookSecret is not set: deliveries could not be signed")
+	}
+	addr, err := loopback(o.Addr)
+	if err != nil {
+		return nil, err
+	}
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) && isSandbox(ctx, addr) {
+			return nil, fmt.Errorf("%w at http://%s", ErrAlreadyRunning, addr)
+		}
+		return nil, fmt.Errorf("sandbox: listen on %s: %w", addr, err)
+	}
+	st, err := openStore(o.StateFile)
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Server{url: "http://" + ln.Addr().String(), log: o.Logger, store: st, cancel: cancel}
+	s.stripe, err = newStripe(run, o, s.url, st)
+	if err != nil {
+		cancel()
+		return nil, errors.Join(err, st.close(), ln.Close())
+	}
+	s.http = &http.Server{
+		Handler:           s.routes(),
+		ReadHeaderTimeout: 10 * time.Second,
+		// No ReadTimeout: it would also end the requests that a fault holds.
+		IdleTimeout: 2 * time.Minute,
+		ErrorLog:    slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+	}
+	s.close = sync.OnceValue(s.shutdown)
+	s.work.Go(func() {
+		if err := s.http.Serve(ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			s.log.ErrorContext(run, "sandbox stopped serving", "error", err)
+		}
+	})
+	s.work.Go(func() { s.stripe.run(run) })
+	stop := context.AfterFunc(ctx, func() {
+		if err := s.Close(); err != nil {
+			s.log.ErrorContext(run, "sandbox did not close cleanly", "error", err)
+		}
+	})
+	context.AfterFunc(run, func() { stop() })
+	return s, nil
+}
+
+// URL is the base of everything the sandbox serves, without a trailing slash: http://127.0.0.1:8091. It is also the
+// URL for stripe.BackendConfig.
+func (s *Server) URL() string { return s.url }
+
+// Stripe gives tests in the same process what the control endpoints give to others.
+func (s *Server) Stripe() *Stripe { return s.stripe }
+
+// Close ends serving and delivering and closes the state file. It is safe to repeat.
+func (s *Server) Close() error { return s.close() }
+
+func (s *Server) shutdown() error {
+	s.cancel()
+	// Requests that a fault holds end with cancel; anything slower than this is cut.
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	err := s.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.http.Close()
+	}
+	s.work.Wait()
+	return errors.Join(err, s.store.close())
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]string{"sandbox": healthName, "webhook_url": s.stripe.webhookURL})
+	})
+	mux.HandleFunc("GET /assets/sandbox.css", serveCSS)
+	s.stripe.mount(mux)
+	// A page of another site must not be able to act here through the developer's browser.
+	return loopbackHost(http.NewCrossOriginProtection().Handler(limitBody(mux)))
+}
+
+// loopback gives the address to listen on, or ErrNotLoopback.
+func loopback(addr string) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", fmt.Errorf("sandbox: address %q: %w", addr, err)
+	}
+	if host == "" || host == "localhost" {
+		host = "127.0.0.1"
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil || !ip.IsLoopback() {
+		return "", fmt.Errorf("%w: %s", ErrNotLoopback, addr)
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// isSandbox asks whoever has the port whether it is a sandbox. One that is still starting answers within moments.
+func isSandbox(ctx context.Context, addr string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+healthPath, http.NoBody)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	var health struct {
+		Sandbox string `json:"sandbox"`
+	}
+	err = json.NewDecoder(io.LimitReader(resp.Body, 4096)).Decode(&health)
+	return err == nil && health.Sandbox == healthName
+}
+
+// loopbackHost refuses requests that name another host: a foreign site whose name was made to resolve to 127.0.0.1.
+func loopbackHost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		ip, err := netip.ParseAddr(host)
+		if host != "localhost" && (err != nil || !ip.IsLoopback()) {
+			http.Error(w, "the sandbox answers on loopback only", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func limitBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// writeJSON answers v; a failure to write means that the caller has gone.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n'))
+}

@@ -1,0 +1,273 @@
+package sandbox
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+//go:embed pages
+var pageFiles embed.FS
+
+var pages = template.Must(template.New("").Funcs(template.FuncMap{
+	"amount": amountText,
+	"when":   func(unix int64) string { return time.Unix(unix, 0).UTC().Format("2 Jan 15:04:05") },
+}).ParseFS(pageFiles, "pages/*.html"))
+
+func serveCSS(w http.ResponseWriter, _ *http.Request) {
+	css, err := pageFiles.ReadFile("pages/sandbox.css")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/css; charset=utf-8")
+	_, _ = w.Write(css) // a failure means that the caller has gone
+}
+
+// writePage renders first, so that a failing template cannot leave half a page. formTo are origins, besides our own,
+// that a form may lead to: browsers hold form-action against redirects too.
+func (s *Stripe) writePage(w http.ResponseWriter, status int, name string, model any, formTo ...string) {
+	var b bytes.Buffer
+	if err := pages.ExecuteTemplate(&b, name, model); err != nil {
+		s.log.ErrorContext(s.life, "sandbox page failed", "page", name, "error", err)
+		http.Error(w, "The sandbox could not render this page.", http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'; "+
+		"form-action "+strings.Join(append([]string{"'self'"}, formTo...), " "))
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes()) // a failure means that the caller has gone
+}
+
+// origin gives the scheme and host of a URL for a CSP list; empty when it could not stand there safely.
+func origin(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" || strings.ContainsFunc(u.Host, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(".-:[]", r)
+	}) {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// checkoutModel is the hosted page.
+type checkoutModel struct {
+	ID, Status, PaymentStatus string
+	Items                     []lineItem
+	Total                     int64
+	Currency                  string
+	Description, Email        string
+	Declined                  string
+	PayLater                  bool
+	SuccessURL, CancelURL     string
+	Notice                    string
+	SettleSeconds             int64
+}
+
+func (s *Stripe) mountCheckout(mux *http.ServeMux) {
+	mux.HandleFunc("GET /c/pay/{id}", func(w http.ResponseWriter, r *http.Request) {
+		s.showCheckout(w, r.PathValue("id"), http.StatusOK, "")
+	})
+	for _, a := range []action{actPay, actDecline, actPayLater} {
+		mux.HandleFunc("POST /c/pay/{id}/"+string(a), func(w http.ResponseWriter, r *http.Request) {
+			id, next := r.PathValue("id"), ""
+			err := s.change(func(tx *txn) (err error) {
+				next, err = tx.act(id, a)
+				return err
+			})
+			var closed *notOpenError
+			var e *apiError
+			switch {
+			case err == nil:
+				http.Redirect(w, r, next, http.StatusSeeOther)
+			case errors.As(err, &closed):
+				s.showCheckout(w, id, http.StatusConflict, "")
+			case errors.As(err, &e):
+				s.showCheckout(w, id, e.Status, e.Message)
+			default:
+				s.logFailure(r.Context(), string(a), id, err)
+				http.Error(w, "The sandbox could not do this.", http.StatusInternalServerError)
+			}
+		})
+	}
+	mux.HandleFunc("GET "+controlPath+"/receipts/{id}", s.showReceipt)
+	mux.HandleFunc("GET /{$}", s.showIndex)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		s.writePage(w, http.StatusNotFound, "notice.html", notice{Title: "Nothing here", Text: "The sandbox has no such page."})
+	})
+}
+
+type notice struct{ Title, Text string }
+
+func (s *Stripe) showCheckout(w http.ResponseWriter, id string, status int, message string) {
+	s.mu.Lock()
+	r := s.sessions.get(id)
+	if r == nil {
+		s.mu.Unlock()
+		s.writePage(w, http.StatusNotFound, "notice.html", notice{
+			Title: "No such checkout", Text: "This link does not belong to a checkout session of this sandbox.",
+		})
+		return
+	}
+	m := checkoutModel{
+		ID: r.Wire.ID, Status: r.Wire.Status, PaymentStatus: r.Wire.PaymentStatus, Items: r.Own.Items,
+		Total: r.Wire.AmountTotal, Currency: r.Wire.Currency, CancelURL: string(r.Wire.CancelURL), Notice: message,
+		SuccessURL:    strings.ReplaceAll(r.Wire.SuccessURL, "{CHECKOUT_SESSION_ID}", r.Wire.ID),
+		PayLater:      r.Wire.AmountTotal > 0 && slices.Contains(r.Wire.PaymentMethodTypes, methodBACS),
+		SettleSeconds: int64(s.settleAfter / time.Second),
+	}
+	if m.Status == sessionOpen && s.now().Unix() >= r.Wire.ExpiresAt {
+		m.Status = sessionExpired
+	}
+	if r.Own.Intent != nil {
+		m.Description = r.Own.Intent.Description
+	}
+	if r.Wire.CustomerDetails != nil {
+		m.Email = string(r.Wire.CustomerDetails.Email)
+	}
+	if pi := s.intents.get(string(r.Wire.PaymentIntent)); pi != nil && pi.Wire.LastPaymentError != nil {
+		m.Declined = pi.Wire.LastPaymentError.Message
+	}
+	s.mu.Unlock()
+	s.writePage(w, status, "checkout.html", m, origin(m.SuccessURL))
+}
+
+func (s *Stripe) showReceipt(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	ch := s.charges.get(r.PathValue("id"))
+	var c charge
+	if ch != nil {
+		c = ch.Wire
+	}
+	s.mu.Unlock()
+	if ch == nil || !c.Paid {
+		s.writePage(w, http.StatusNotFound, "notice.html", notice{Title: "No such receipt", Text: "There is no paid charge of this id."})
+		return
+	}
+	s.writePage(w, http.StatusOK, "receipt.html", c)
+}
+
+// indexModel is the overview.
+type indexModel struct {
+	Base, WebhookURL string
+	WebhooksOn       bool
+	Books            Books
+	Sessions         []indexSession
+	Payments         []indexPayment
+	Events           []indexEvent
+	Faults           []Fault
+	Presets          []faultPreset
+}
+
+type indexSession struct {
+	session
+
+	Name     string
+	Settling bool
+}
+
+type indexPayment struct {
+	paymentIntent
+
+	Charge     string
+	Refundable bool
+	Disputable bool
+	Refunded   int64
+	Dispute    string
+	DisputeWas string
+}
+
+type indexEvent struct {
+	ID, Type, State, Last string
+	Created               int64
+	Attempts              int
+}
+
+type faultPreset struct{ Label, Rules string }
+
+var faultPresets = []faultPreset{
+	{"Checkout answers 500 once", `[{"match":"POST /v1/checkout/sessions","do":"500"}]`},
+	{"Checkout is made, but answers 500", `[{"match":"POST /v1/checkout/sessions","do":"500_after_acting"}]`},
+	{"Checkout times out once", `[{"match":"POST /v1/checkout/sessions","do":"timeout"}]`},
+	{"Checkout is made, but times out", `[{"match":"POST /v1/checkout/sessions","do":"timeout_after_acting"}]`},
+	{"Checkout is rate limited once", `[{"match":"POST /v1/checkout/sessions","do":"429"}]`},
+	{"Checkout hands out a hostile URL", `[{"match":"POST /v1/checkout/sessions","do":"bad_url","url":"https://checkout.stripe.com.evil.example/c/pay/x"}]`},
+	{"Lose the next event", `[{"match":"deliver *","do":"drop"}]`},
+	{"Deliver each event three times", `[{"match":"deliver *","do":"repeat","times":-1}]`},
+	{"Deliver payment_intent.succeeded late", `[{"match":"deliver payment_intent.succeeded","do":"reorder","times":-1}]`},
+	{"Sign the next event wrongly", `[{"match":"deliver *","do":"other_signature"}]`},
+}
+
+const indexRows = 25
+
+func (s *Stripe) showIndex(w http.ResponseWriter, _ *http.Request) {
+	m := indexModel{
+		Base: s.base, WebhookURL: s.webhookURL, Books: s.Books(), Faults: s.Faults(), Presets: faultPresets,
+	}
+	s.mu.Lock()
+	m.WebhooksOn = !s.settings.WebhooksOff
+	for r := range newest(s.sessions.order) {
+		row := indexSession{session: *s.sessionView(r), Name: r.Own.Items[0].Name}
+		if pi := s.intents.get(string(r.Wire.PaymentIntent)); pi != nil {
+			row.Settling = pi.Wire.Status == intentProcessing
+		}
+		m.Sessions = append(m.Sessions, row)
+	}
+	for r := range newest(s.intents.order) {
+		m.Payments = append(m.Payments, s.indexPayment(r))
+	}
+	for r := range newest(s.events.order) {
+		row := indexEvent{ID: r.Wire.ID, Type: r.Wire.Type, Created: r.Wire.Created}
+		if d := s.delivery[r.Wire.ID]; d != nil {
+			row.State, row.Attempts = d.State, d.Count
+			if n := len(d.Attempts); n > 0 {
+				row.Last = d.Attempts[n-1].Error
+				if st := d.Attempts[n-1].Status; st != 0 {
+					row.Last = http.StatusText(st)
+				}
+			}
+		}
+		m.Events = append(m.Events, row)
+	}
+	s.mu.Unlock()
+	s.writePage(w, http.StatusOK, "index.html", m)
+}
+
+func (s *Stripe) indexPayment(r *row[paymentIntent]) indexPayment {
+	row := indexPayment{paymentIntent: r.Wire, Charge: string(r.Wire.LatestCharge)}
+	ch := s.charges.get(row.Charge)
+	if ch == nil || !ch.Wire.Paid {
+		return row
+	}
+	row.Refunded = ch.Wire.AmountRefunded
+	row.Refundable = ch.Wire.AmountRefunded < ch.Wire.Amount
+	row.Disputable = row.Refundable && !ch.Wire.Disputed
+	for d := range newest(s.disputes.order) {
+		if d.Wire.Charge == row.Charge {
+			row.Dispute, row.DisputeWas = d.Wire.ID, d.Wire.Status
+			row.Refundable = row.Refundable && d.Wire.IsChargeRefundable
+		}
+	}
+	return row
+}
+
+// newest gives the last rows of a table, newest first.
+func newest[W any](order []*row[W]) func(yield func(*row[W]) bool) {
+	return func(yield func(*row[W]) bool) {
+		for i := len(order) - 1; i >= max(0, len(order)-indexRows); i-- {
+			if !yield(order[i]) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package views
+
+import (
+	"context"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/a-h/templ"
+
+	"ringfence/views/ui"
+)
+
+// Assets are the addresses of the built files, as static.Path gives them.
+type Assets struct {
+	CSS, HTMX, SSE, App, Font, Favicon string
+}
+
+// User is who looks at the page; the zero value is nobody.
+type User struct {
+	Email string
+	// OrgName is the organisation whose money is shown.
+	OrgName string
+	// Role is the role there: owner, member or viewer.
+	Role string
+	// Operator is set for platform operators.
+	Operator bool
+}
+
+// SignedIn reports whether there is anybody.
+func (u User) SignedIn() bool { return u.Email != "" }
+
+// PageMeta is what every page has in common.
+type PageMeta struct {
+	// Title is the page's own; the name of the product is added.
+	Title string
+	// Path is the path of the request, which tells the navigation where we are.
+	Path      string
+	User      User
+	CSRFToken string
+	Assets    Assets
+	// RefreshSeconds reloads the page in browsers without scripts; 0 does not.
+	RefreshSeconds int
+}
+
+// heading is the text of the title element.
+func (m PageMeta) heading() string {
+	if m.Title == "" {
+		return "Ringfence"
+	}
+	return m.Title + " · Ringfence"
+}
+
+func (m PageMeta) refresh() string { return strconv.Itoa(m.RefreshSeconds) }
+
+// sitePages are the pages of the navigation, in order. A new page is added here and nowhere else.
+var sitePages = []ui.NavItem{
+	{Label: "Dashboard", Href: "/dashboard", Icon: ui.IconDashboard},
+	{Label: "Wallet", Href: "/wallet", Icon: ui.IconWallet},
+}
+
+// nav is the navigation as seen from path.
+func nav(path string) []ui.NavItem {
+	items := make([]ui.NavItem, len(sitePages))
+	for i, item := range sitePages {
+		item.Current = path == item.Href || strings.HasPrefix(path, item.Href+"/")
+		items[i] = item
+	}
+	return items
+}
+
+func shell(m PageMeta) ui.ShellProps {
+	return ui.ShellProps{Nav: nav(m.Path), Org: m.User.OrgName, Email: m.User.Email, Role: m.User.Role, CSRFToken: m.CSRFToken}
+}
+
+// htmxConfig is the configuration of htmx: no eval, no scripts in answers, no styles of its own and no copies of pages in
+// the browser's storage. A 422 is swapped like any answer, since it is the same form again; other refusals go to the
+// place for problems at the head of the page, whatever the target of the request was.
+const htmxConfig = `{"allowEval":false,"allowScriptTags":false,"includeIndicatorStyles":false,"historyCacheSize":0,"timeout":20000,` +
+	`"responseHandling":[{"code":"204","swap":false},{"code":"[23]..","swap":true},{"code":"422","swap":true},` +
+	`{"code":"[45]..","swap":true,"error":true,"target":"#problem","swapOverride":"innerHTML"}]}`
+
+// Fragment names a part of a page that can be rendered alone.
+type Fragment string
+
+// The parts.
+const (
+	// FragmentProblem is the notice of an error page.
+	FragmentProblem Fragment = "problem"
+	// FragmentBalance is the content of the balance card, on the dashboard and the wallet.
+	FragmentBalance Fragment = "balance"
+	// FragmentBalanceStatus is the sentence that readers hear when the balance moved. It swaps itself into its place.
+	FragmentBalanceStatus Fragment = "balance-status"
+	// FragmentTransactions is the unfinished top-ups and the recent transactions of the wallet.
+	FragmentTransactions Fragment = "transactions"
+	// FragmentQuote is what a custom amount will cost.
+	FragmentQuote Fragment = "quote"
+	// FragmentAmountError is the message beside the amount. It swaps itself into its place.
+	FragmentAmountError Fragment = "amount-error"
+	// FragmentTopUpForm is the form for a custom amount.
+	FragmentTopUpForm Fragment = "top-up-form"
+	// FragmentReturn is the state of a top-up on its return page.
+	FragmentReturn Fragment = "return"
+)
+
+// Part renders the named parts of a page alone, in the order of the page.
+func Part(page templ.Component, names ...Fragment) templ.Component {
+	return templ.ComponentFunc(func(ctx context.Context, w io.Writer) error {
+		ids := make([]any, len(names))
+		for i, name := range names {
+			ids[i] = name
+		}
+		return templ.RenderFragments(ctx, w, page, ids...)
+	})
+}
+
+// count prints a whole number with commas between the thousands.
+func count(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	sign := ""
+	if strings.HasPrefix(digits, "-") {
+		sign, digits = "-", digits[1:]
+	}
+	var b strings.Builder
+	for i, d := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			b.WriteByte(',')
+		}
+		b.WriteRune(d)
+	}
+	return sign + b.String()
+}

@@ -1,0 +1,201 @@
+package views
+
+import (
+	"time"
+
+	"github.com/a-h/templ"
+
+	"ringfence/internal/money"
+	"ringfence/views/ui"
+)
+
+// Balance is the state of a wallet.
+type Balance struct {
+	// Balance is all the money in the wallet; Held is the part that is set aside for what is under way.
+	Balance, Held money.Pence
+	// Debt is what is owed, as a positive amount.
+	Debt money.Pence
+	// USD is the balance in dollars, for orientation.
+	USD money.USDCents
+	// EstimatedCredits is money.EstimatedCredits of what is available.
+	EstimatedCredits int64
+}
+
+// Available is what can be spent now.
+func (b Balance) Available() money.Pence { return b.Balance - b.Held }
+
+// TransactionKind is what a transaction of the ledger was for.
+type TransactionKind string
+
+// The kinds that have a word and a drawing of their own; any other is shown as plain.
+const (
+	KindTopUp      TransactionKind = "top_up"
+	KindCall       TransactionKind = "call"
+	KindSMS        TransactionKind = "sms"
+	KindNumber     TransactionKind = "number"
+	KindKnowledge  TransactionKind = "knowledge"
+	KindRefund     TransactionKind = "refund"
+	KindDispute    TransactionKind = "dispute"
+	KindAdjustment TransactionKind = "adjustment"
+	KindBonus      TransactionKind = "bonus"
+)
+
+// Transaction is one line of the wallet's history.
+type Transaction struct {
+	ID          string
+	At          time.Time
+	Description string
+	Kind        TransactionKind
+	// Amount is signed: positive is money that came in.
+	Amount       money.Pence
+	BalanceAfter money.Pence
+}
+
+func kindWord(k TransactionKind) ui.KindProps {
+	switch k {
+	case KindTopUp:
+		return ui.KindProps{Word: "Top-up", Icon: ui.IconMoneyIn}
+	case KindCall:
+		return ui.KindProps{Word: "Call", Icon: ui.IconPhone}
+	case KindSMS:
+		return ui.KindProps{Word: "Text", Icon: ui.IconMessage}
+	case KindNumber:
+		return ui.KindProps{Word: "Number", Icon: ui.IconNumber}
+	case KindKnowledge:
+		return ui.KindProps{Word: "Knowledge", Icon: ui.IconKnowledge}
+	case KindRefund:
+		return ui.KindProps{Word: "Refund", Icon: ui.IconRefund}
+	case KindDispute:
+		return ui.KindProps{Word: "Dispute", Icon: ui.IconDispute}
+	case KindAdjustment:
+		return ui.KindProps{Word: "Adjustment", Icon: ui.IconAdjustment}
+	case KindBonus:
+		return ui.KindProps{Word: "Bonus", Icon: ui.IconBonus}
+	default:
+		return ui.KindProps{Word: "Other", Icon: ui.IconReceipt}
+	}
+}
+
+// TopUpState is where a top-up stands.
+type TopUpState string
+
+// The states. Waiting is an open top-up whose payer came back from Stripe's page and whose confirmation is still due.
+const (
+	TopUpCreating   TopUpState = "creating"
+	TopUpOpen       TopUpState = "open"
+	TopUpWaiting    TopUpState = "waiting"
+	TopUpProcessing TopUpState = "processing"
+	TopUpPaid       TopUpState = "paid"
+	TopUpExpired    TopUpState = "expired"
+	TopUpFailed     TopUpState = "failed"
+)
+
+func topUpState(s TopUpState) ui.StateProps {
+	switch s {
+	case TopUpCreating, TopUpOpen:
+		return ui.StateProps{Word: "Not paid yet", Tone: ui.ToneNeutral, Icon: ui.IconClock}
+	case TopUpWaiting:
+		return ui.StateProps{Word: "Waiting for confirmation", Tone: ui.ToneInfo, Icon: ui.IconHourglass}
+	case TopUpProcessing:
+		return ui.StateProps{Word: "With your bank", Tone: ui.ToneInfo, Icon: ui.IconBank}
+	case TopUpPaid:
+		return ui.StateProps{Word: "Paid", Tone: ui.ToneGood, Icon: ui.IconCheck}
+	case TopUpExpired:
+		return ui.StateProps{Word: "Expired", Tone: ui.ToneNeutral, Icon: ui.IconOff}
+	case TopUpFailed:
+		return ui.StateProps{Word: "Failed", Tone: ui.ToneBad, Icon: ui.IconError}
+	}
+	return ui.StateProps{Word: "Not known", Tone: ui.ToneWarn, Icon: ui.IconWarning}
+}
+
+// OpenTopUp is a top-up that is not finished.
+type OpenTopUp struct {
+	ID    string
+	At    time.Time
+	State TopUpState
+	// Amount is what will be charged and credited.
+	Amount money.Pence
+	// CheckoutURL is Stripe's page, already checked; empty when there is nothing to continue.
+	CheckoutURL string
+	// Note says what happened on the last attempt, such as a declined card.
+	Note string
+}
+
+// statusPath is the page that tells about this top-up.
+func (t OpenTopUp) statusPath() string { return "/wallet/top-ups/" + t.ID }
+
+// Preset is an amount at one click. The dollars are the button's, the pence are what the server will charge.
+type Preset struct {
+	USD   money.USDCents
+	Pence money.Pence
+}
+
+// Quote is what an amount will cost, as the server computed it.
+type Quote struct {
+	Pence            money.Pence
+	USD              money.USDCents
+	EstimatedCredits int64
+}
+
+// TopUpForm is the form for a custom amount, with what was typed and what is wrong with it.
+type TopUpForm struct {
+	Amount string
+	// Currency is usd or gbp; empty is usd.
+	Currency string
+	// Error belongs beside the amount.
+	Error string
+}
+
+func (f TopUpForm) currency() string {
+	if f.Currency == "gbp" {
+		return "gbp"
+	}
+	return "usd"
+}
+
+// WalletPage is the model of the wallet.
+type WalletPage struct {
+	Meta    PageMeta
+	Balance Balance
+	// CanTopUp is false for those who may only look.
+	CanTopUp bool
+	// Min and Max are the limits of a top-up, in pounds and, for the hint, in dollars.
+	Min, Max       money.Pence
+	MinUSD, MaxUSD money.USDCents
+	Presets        []Preset
+	Form           TopUpForm
+	// Quote is nil until there is an amount to quote.
+	Quote        *Quote
+	OpenTopUps   []OpenTopUp
+	Transactions []Transaction
+	// AllTransactions shows the link to the whole history, where that page exists.
+	AllTransactions bool
+}
+
+func (p WalletPage) hint() string {
+	return "From " + p.Min.String() + " to " + p.Max.String() + " (about " + p.MinUSD.String() + " to " + p.MaxUSD.String() + ")."
+}
+
+// allTransactions leads to the whole history, where that page exists.
+func (p WalletPage) allTransactions() ui.LinkProps {
+	if !p.AllTransactions {
+		return ui.LinkProps{}
+	}
+	return ui.LinkProps{Label: "All transactions", Href: "/wallet/transactions"}
+}
+
+// WalletBalance is the server-sent event "balance": the content of the card, and the sentence that is read out.
+func WalletBalance(p WalletPage) templ.Component {
+	return Part(Wallet(p), FragmentBalanceStatus, FragmentBalance)
+}
+
+// WalletTransactions is the server-sent event "transactions".
+func WalletTransactions(p WalletPage) templ.Component { return Part(Wallet(p), FragmentTransactions) }
+
+// WalletQuote answers POST /wallet/quote: the quote, or with 422 the message beside the amount, each clearing the other.
+func WalletQuote(p WalletPage) templ.Component {
+	return Part(Wallet(p), FragmentAmountError, FragmentQuote)
+}
+
+// WalletTopUpForm answers a top-up that was refused with 422: the form again, with what was typed and what is wrong.
+func WalletTopUpForm(p WalletPage) templ.Component { return Part(Wallet(p), FragmentTopUpForm) }
