@@ -7,15 +7,19 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
@@ -82,6 +86,9 @@ func (d *DB) Listener(ctx context.Context) (*pgxpool.Pool, error) {
 		return nil, errors.New("couldn't read DATABASE_URL for the job listener") // pgx's own error repeats the URL
 	}
 	cfg.MaxConns = 2
+	if cfg.ConnConfig.ValidateConnect == nil { // as connection does for the pools
+		cfg.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
 	cfg.ConnConfig.RuntimeParams["role"] = RoleSystem
 	cfg.ConnConfig.RuntimeParams["application_name"] = "ringfence listener"
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
@@ -118,11 +125,45 @@ func (d *DB) Warm(ctx context.Context, n int) error {
 	return nil
 }
 
-// openPool makes a pool whose connections all work as role. It does not connect yet.
-func openPool(url, role string, maxConns int) (*sqlx.DB, error) {
-	cfg, err := pq.NewConfig(url)
+// connection reads a DATABASE_URL. Beside what lib/pq reads itself it takes libpq's host1:port1,host2:port2
+// (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-MULTIPLE-HOSTS), which lib/pq would look up as one
+// name. Connections go to the primary unless the URL itself asks for something else: of several hosts it is the one that
+// takes writes, and an address that has moved on to a standby is left again instead of kept in the pool. Postgres 14 and
+// later say which they are while connecting, so it costs no round trip.
+func connection(databaseURL string) (pq.Config, error) {
+	if u, err := url.Parse(databaseURL); err == nil && strings.Contains(u.Host, ",") {
+		var hosts, ports []string
+		for at := range strings.SplitSeq(u.Host, ",") {
+			host, port, err := net.SplitHostPort(at)
+			if err != nil { // no port
+				host, port = at, cmp.Or(u.Query().Get("port"), "5432")
+			}
+			hosts, ports = append(hosts, host), append(ports, port)
+		}
+		q := u.Query()
+		q.Set("host", strings.Join(hosts, ","))
+		q.Set("port", strings.Join(ports, ","))
+		u.Host, u.RawQuery = "", q.Encode()
+		databaseURL = u.String()
+	}
+	cfg, err := pq.NewConfig(databaseURL)
 	if err != nil {
-		return nil, errors.New("couldn't read DATABASE_URL: it must be a postgres:// URL or key=value pairs") // pq's error repeats it
+		return pq.Config{}, errors.New("couldn't read DATABASE_URL: it must be a postgres:// URL or key=value pairs") // pq's error repeats it
+	}
+	if cfg.TargetSessionAttrs == "" || cfg.TargetSessionAttrs == pq.TargetSessionAttrsAny {
+		cfg.TargetSessionAttrs = pq.TargetSessionAttrsReadWrite
+	}
+	return cfg, nil
+}
+
+// indexOnly are the planner's alternatives to finding rows one by one through an index.
+var indexOnly = []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan"}
+
+// openPool makes a pool whose connections all work as role. It does not connect yet.
+func openPool(databaseURL, role string, maxConns int) (*sqlx.DB, error) {
+	cfg, err := connection(databaseURL)
+	if err != nil {
+		return nil, err
 	}
 	cfg.ApplicationName = "ringfence " + strings.TrimPrefix(role, "ringfence_")
 	cfg.BinaryParameters = true // one round trip less for each statement with parameters
@@ -134,6 +175,13 @@ func openPool(url, role string, maxConns int) (*sqlx.DB, error) {
 	}
 	cfg.Runtime["role"] = role
 	cfg.Runtime["timezone"] = "UTC"
+	// Every statement that runs often finds its rows by index, whatever the size of the table. Said so plainly, the plan is
+	// made once per connection and stays right while tables grow; left to guess from statistics, a plan of the first minute
+	// (read the whole table, it is small) would be kept into the second.
+	cfg.Runtime["plan_cache_mode"] = "force_generic_plan"
+	for _, setting := range indexOnly {
+		cfg.Runtime[setting] = "off"
+	}
 	// No statement_timeout here: it would also cut a COMMIT that waits for a synchronous standby, and Postgres then
 	// reports success for what only one machine has. Statements are bounded by their context instead; see InTx.
 	cfg.Runtime["lock_timeout"] = strconv.Itoa(int((10 * time.Second).Milliseconds()))
@@ -142,7 +190,7 @@ func openPool(url, role string, maxConns int) (*sqlx.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't prepare the database connection: %w", err)
 	}
-	pool := sqlx.NewDb(sql.OpenDB(connector), "postgres")
+	pool := sqlx.NewDb(sql.OpenDB(preparing{connector}), "postgres")
 	pool.SetMaxOpenConns(maxConns)
 	pool.SetMaxIdleConns(maxConns)
 	pool.SetConnMaxIdleTime(5 * time.Minute)

@@ -32,6 +32,19 @@ type Tx struct {
 	Orgs []uuid.UUID
 }
 
+// ReadWidely lets the rest of the transaction read whole tables: for checks and reports that look at everything, which
+// the pools' settings would send through indexes row by row.
+func (tx *Tx) ReadWidely(ctx context.Context) error {
+	settings := `SET LOCAL plan_cache_mode = auto`
+	for _, name := range indexOnly {
+		settings += `; SET LOCAL ` + name + ` = on`
+	}
+	if _, err := tx.ExecContext(ctx, settings); err != nil {
+		return fmt.Errorf("couldn't let the transaction read whole tables: %w", err)
+	}
+	return nil
+}
+
 // ErrCommitUnknown says that the reply to COMMIT was lost: the work may be done or not. Look it up by its key before
 // trying again.
 var ErrCommitUnknown = errors.New("the outcome of the commit is unknown")
@@ -48,7 +61,7 @@ func (d *DB) InTx(ctx context.Context, orgs []uuid.UUID, fn func(ctx context.Con
 	if len(orgs) == 0 {
 		return errors.New("a tenant transaction must name its organisations")
 	}
-	return d.run(context.WithoutCancel(ctx), d.app, nil, orgs, fn)
+	return d.run(context.WithoutCancel(ctx), d.app, false, orgs, fn)
 }
 
 // InReadTx is [DB.InTx] for reading: the transaction is READ ONLY, sees one moment of the data, and ends with the
@@ -57,23 +70,31 @@ func (d *DB) InReadTx(ctx context.Context, orgs []uuid.UUID, fn func(ctx context
 	if len(orgs) == 0 {
 		return errors.New("a tenant transaction must name its organisations")
 	}
-	return d.run(ctx, d.app, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead}, orgs, fn)
+	return d.run(ctx, d.app, true, orgs, fn)
 }
 
 // InSystemTx runs fn as the system's role, which sees across organisations on the few tables that have a policy for
 // it. why says at each call what needs that; it goes into errors. Otherwise it promises what InTx promises.
 func (d *DB) InSystemTx(ctx context.Context, why string, fn func(ctx context.Context, tx *Tx) error) error {
-	if err := d.run(context.WithoutCancel(ctx), d.system, nil, nil, fn); err != nil {
+	if err := d.run(context.WithoutCancel(ctx), d.system, false, nil, fn); err != nil {
 		return fmt.Errorf("system transaction for %s: %w", why, err)
 	}
 	return nil
 }
 
 // run gives fn a transaction, and another one when Postgres asked for that.
-func (d *DB) run(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions, orgs []uuid.UUID, fn func(context.Context, *Tx) error) error {
+func (d *DB) run(ctx context.Context, pool *sqlx.DB, readOnly bool, orgs []uuid.UUID, fn func(context.Context, *Tx) error) error {
+	orgs = sortedUnique(orgs)
+	if len(orgs) > 0 {
+		ids := make([]string, len(orgs))
+		for i, id := range orgs {
+			ids[i] = id.String()
+		}
+		ctx = context.WithValue(ctx, orgsKey{}, strings.Join(ids, ","))
+	}
 	for try := 1; ; try++ {
-		err := d.once(ctx, pool, opts, orgs, fn)
-		if try == maxTries || pq.As(err, pqerror.TRSerializationFailure, pqerror.TRDeadlockDetected) == nil {
+		err := d.once(ctx, pool, readOnly, orgs, fn)
+		if try == maxTries || !retryable(err) {
 			return err
 		}
 		select {
@@ -84,14 +105,21 @@ func (d *DB) run(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions, orgs [
 	}
 }
 
-func (d *DB) once(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions, orgs []uuid.UUID, fn func(context.Context, *Tx) error) (err error) {
+// retryable reports whether the transaction failed for a reason that another try need not meet: it lost a deadlock or a
+// serialisation, or one of its prepared statements was overtaken by a migration.
+func retryable(err error) bool {
+	return pq.As(err, pqerror.TRSerializationFailure, pqerror.TRDeadlockDetected, pqerror.InvalidSQLStatementName) != nil ||
+		pq.As(err, pqerror.FeatureNotSupported) != nil && strings.Contains(err.Error(), "cached plan")
+}
+
+func (d *DB) once(ctx context.Context, pool *sqlx.DB, readOnly bool, orgs []uuid.UUID, fn func(context.Context, *Tx) error) (err error) {
 	// Waiting for a free connection is bounded too, but not through the transaction's own context: database/sql rolls
 	// a transaction back when that one ends.
-	stx, err := beginWithin(ctx, pool, opts)
+	stx, err := beginWithin(ctx, pool, readOnly)
 	if err != nil {
 		return err
 	}
-	tx := &Tx{Tx: stx, Now: d.now().UTC().Truncate(time.Microsecond)}
+	tx := &Tx{Tx: stx, Now: d.now().UTC().Truncate(time.Microsecond), Orgs: orgs}
 	done := false
 	defer func() {
 		if !done { // an error, or a panic that is on its way up
@@ -103,18 +131,11 @@ func (d *DB) once(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions, orgs 
 
 	budget, cancel := context.WithTimeout(ctx, statementBudget)
 	defer cancel()
-	if len(orgs) > 0 {
-		tx.Orgs = sortedUnique(orgs)
-		ids := make([]string, len(tx.Orgs))
-		for i, id := range tx.Orgs {
-			ids[i] = id.String()
-		}
-		if _, err := tx.ExecContext(budget, `SELECT set_config('app.org_ids', $1, true)`, strings.Join(ids, ",")); err != nil {
-			return fmt.Errorf("couldn't set the transaction's organisations: %w", err)
-		}
-	}
 	if err := fn(budget, tx); err != nil {
 		return err
+	}
+	if err := budget.Err(); err != nil { // a cancel request may be on its way, and must not meet the COMMIT
+		return fmt.Errorf("the transaction took too long: %w", err)
 	}
 	done = true
 	if err := stx.Commit(); err != nil {
@@ -127,10 +148,14 @@ func (d *DB) once(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions, orgs 
 }
 
 // beginWithin begins a transaction that lives as long as ctx, but waits for a connection only for statementBudget.
-func beginWithin(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions) (*sqlx.Tx, error) {
+func beginWithin(ctx context.Context, pool *sqlx.DB, readOnly bool) (*sqlx.Tx, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(statementBudget, func() { cancel(errors.New("no database connection became free")) })
-	tx, err := pool.BeginTxx(ctx, opts)
+	opts := sql.TxOptions{ReadOnly: readOnly}
+	if readOnly {
+		opts.Isolation = sql.LevelRepeatableRead
+	}
+	tx, err := pool.BeginTxx(ctx, &opts)
 	if !timer.Stop() && err == nil {
 		err = errors.Join(context.Cause(ctx), tx.Rollback())
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"ringfence/internal/auth"
+	"ringfence/internal/failpoint"
 	"ringfence/internal/payments"
 )
 
@@ -18,7 +19,8 @@ type stripeEvents struct {
 
 // Work credits what the batch says was paid.
 func (w *stripeEvents) Work(ctx context.Context, job *river.Job[payments.EventBatch]) error {
-	return w.payments.Process(ctx, job.Args.IDs)
+	failpoint.Hit(failpoint.WorkAfterFetch)
+	return w.payments.Process(ctx, job.Args)
 }
 
 // sweepArgs is the periodic job that gives forgotten work a new start and old rows their end.

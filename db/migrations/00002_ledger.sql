@@ -35,7 +35,8 @@ INSERT INTO ledger_accounts (name) VALUES
 
 CREATE TABLE ledger_transactions (
     id                  uuid PRIMARY KEY,
-    org_id              uuid NOT NULL REFERENCES organizations,
+    -- No foreign key: whoever posts holds the wallet's row, which has one.
+    org_id              uuid NOT NULL,
     -- Position in the wallet's own history: 1, 2, 3 … without gaps.
     seq                 bigint NOT NULL,
     kind                text NOT NULL CONSTRAINT ledger_transactions_kind CHECK (kind IN ('top_up', 'adjustment', 'bonus')),
@@ -127,9 +128,10 @@ CREATE TABLE payments (
 CREATE INDEX payments_by_top_up ON payments (top_up_id);
 
 CREATE TABLE credits (
+    -- Organisation and top-up have their foreign keys on the payment; verify holds that they agree.
     payment_intent text PRIMARY KEY REFERENCES payments,
-    org_id         uuid NOT NULL REFERENCES organizations,
-    top_up_id      uuid NOT NULL REFERENCES top_ups,
+    org_id         uuid NOT NULL,
+    top_up_id      uuid NOT NULL,
     amount_pence   bigint NOT NULL CONSTRAINT credits_amount_positive CHECK (amount_pence > 0),
     transaction_id uuid NOT NULL CONSTRAINT credits_transaction_unique UNIQUE
         REFERENCES ledger_transactions DEFERRABLE INITIALLY DEFERRED,
@@ -141,8 +143,8 @@ CREATE TABLE stripe_events (
     type            text NOT NULL,
     -- The body as it came, byte for byte: whatever happens later, this is what Stripe said.
     payload         bytea NOT NULL,
-    -- Found through our own rows, never believed from the event.
-    org_id          uuid REFERENCES organizations,
+    -- Found through our own rows, never believed from the event, so it needs no foreign key.
+    org_id          uuid,
     top_up_id       uuid,
     payment_intent  text,
     state           text NOT NULL CONSTRAINT stripe_events_state

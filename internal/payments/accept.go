@@ -16,6 +16,7 @@ import (
 
 	"ringfence/db"
 	"ringfence/internal/batch"
+	"ringfence/internal/failpoint"
 	"ringfence/internal/fault"
 )
 
@@ -34,7 +35,11 @@ const QueueStripe = "stripe"
 
 // EventBatch is the job that works the events of one committed batch.
 type EventBatch struct {
-	IDs []string `json:"ids"`
+	// IDs are events of the organisations Orgs.
+	IDs  []string    `json:"ids,omitempty"`
+	Orgs []uuid.UUID `json:"orgs,omitempty"`
+	// Strays are events that have to be looked at one by one: nobody knew whose they are, or they have waited too long.
+	Strays []string `json:"strays,omitempty"`
 }
 
 // Kind is the job's name in the queue.
@@ -54,6 +59,7 @@ func (s *Service) Accept(ctx context.Context, body []byte, signature string) (du
 		return false, fault.Wrap(fault.Invalid, "The signature does not match this body.", err)
 	}
 	duplicate, err = s.inbox.Do(ctx, receive(body, s.now()))
+	failpoint.Hit(failpoint.AcceptBeforeAnswer)
 	switch {
 	case err != nil:
 		s.metrics.received.WithLabelValues("not_stored").Inc()
@@ -165,41 +171,54 @@ func (s *Service) storeEvents(ctx context.Context, events []received) (stored []
 	}
 	err = s.db.InSystemTx(ctx, "storing Stripe's events, before it is known whose they are", func(ctx context.Context, tx *db.Tx) error {
 		stored = make([]bool, len(events))
+		failpoint.Hit(failpoint.AcceptBeforeInsert)
 		var fresh []struct {
-			ID    string `db:"id"`
-			State string `db:"state"`
+			ID    string     `db:"id"`
+			State string     `db:"state"`
+			OrgID *uuid.UUID `db:"org_id"`
 		}
 		if err := tx.SelectContext(ctx, &fresh, `
 			INSERT INTO stripe_events (received_at, next_attempt_at, id, type, payload, top_up_id, payment_intent, org_id, state, reason, occurred_at)
-			SELECT $1, $1, u.id, u.type, u.payload, u.top_up_id, nullif(u.payment_intent, ''), coalesce(t.org_id, p.org_id), u.state, u.reason, u.occurred_at
+			SELECT $1, $1, u.id, u.type, u.payload, u.top_up_id, nullif(u.payment_intent, ''),
+			       -- Where the top-up and the payment belong to different organisations, nobody is taken at the event's word.
+			       CASE WHEN p.org_id IS NULL OR t.org_id IS NULL OR t.org_id = p.org_id THEN coalesce(t.org_id, p.org_id) END,
+			       u.state, u.reason, u.occurred_at
 			FROM unnest($2::text[], $3::text[], $4::bytea[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::timestamptz[])
 			     u (id, type, payload, top_up_id, payment_intent, state, reason, occurred_at)
 			     LEFT JOIN top_ups t ON t.id = u.top_up_id
 			     LEFT JOIN payments p ON p.payment_intent = u.payment_intent
 			ORDER BY u.id
-			ON CONFLICT (id) DO NOTHING RETURNING id, state`,
+			ON CONFLICT (id) DO NOTHING RETURNING id, state, org_id`,
 			tx.Now, pq.Array(c.id), pq.Array(c.kind), c.payload, pq.Array(c.topUp), pq.Array(c.intent), pq.Array(c.state),
 			pq.Array(c.reason), pq.Array(c.occurred)); err != nil {
 			return fmt.Errorf("couldn't store the events: %w", err)
 		}
-		var work []string
+		var job EventBatch
 		for _, f := range fresh {
 			stored[first[f.ID]] = true
-			if f.State == stateReceived {
-				work = append(work, f.ID)
+			switch {
+			case f.State != stateReceived:
+			case f.OrgID == nil:
+				job.Strays = append(job.Strays, f.ID)
+			default:
+				job.IDs = append(job.IDs, f.ID)
+				if !slices.Contains(job.Orgs, *f.OrgID) {
+					job.Orgs = append(job.Orgs, *f.OrgID)
+				}
 			}
 		}
-		return s.enqueue(ctx, tx, work, time.Time{})
+		failpoint.Hit(failpoint.AcceptBeforeCommit)
+		return s.enqueue(ctx, tx, job, time.Time{})
 	})
 	return stored, err
 }
 
 // enqueue adds the job that works the events, in the transaction of the fact that they wait; at is when, zero for now.
-func (s *Service) enqueue(ctx context.Context, tx *db.Tx, ids []string, at time.Time) error {
-	if len(ids) == 0 {
+func (s *Service) enqueue(ctx context.Context, tx *db.Tx, job EventBatch, at time.Time) error {
+	if len(job.IDs)+len(job.Strays) == 0 {
 		return nil
 	}
-	if _, err := s.jobs.InsertTx(ctx, tx.Tx.Tx, EventBatch{IDs: ids}, &river.InsertOpts{ScheduledAt: at}); err != nil {
+	if _, err := s.jobs.InsertTx(ctx, tx.Tx.Tx, job, &river.InsertOpts{ScheduledAt: at}); err != nil {
 		return fmt.Errorf("couldn't add the job: %w", err)
 	}
 	return nil

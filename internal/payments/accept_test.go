@@ -133,7 +133,7 @@ func TestBatchesShareCommits(t *testing.T) {
 	var got struct{ Events, Jobs, Named int }
 	dbtest.Get(t, f.url, &got, `
 		SELECT (SELECT count(*) FROM stripe_events) AS events, count(DISTINCT j.id) AS jobs, count(*) AS named
-		FROM river_job j, jsonb_array_elements_text(j.args->'ids') WHERE kind = 'stripe_events'`)
+		FROM river_job j, jsonb_array_elements_text(j.args->'strays') WHERE kind = 'stripe_events'`)
 	if got.Events != n || got.Named != n || got.Jobs >= n {
 		t.Errorf("%d events in %d jobs with %d ids; want %d events, each in one of fewer jobs", got.Events, got.Jobs, got.Named, n)
 	}

@@ -68,8 +68,8 @@ type Service struct {
 	baseURL  string
 	min, max money.Pence
 	metrics  *Metrics
-	inbox    *batch.Group[received, bool]     // events to be stored; the answer is whether it was there before
-	outbox   *batch.Group[[]string, struct{}] // stored events to be worked, by id
+	inbox    *batch.Group[received, bool]       // events to be stored; the answer is whether it was there before
+	outbox   *batch.Group[EventBatch, struct{}] // stored events to be worked
 }
 
 // New makes the service. It refuses what would make signatures or redirects meaningless.
@@ -106,9 +106,9 @@ func New(o Options) (*Service, error) {
 		Run: s.commit, Most: batchBytes, Waiting: maxWaiting,
 		Weight: func(e received) int { return max(len(e.payload), minEventBytes) },
 	}
-	s.outbox = &batch.Group[[]string, struct{}]{
+	s.outbox = &batch.Group[EventBatch, struct{}]{
 		Run: s.processAll, Most: workBatch, Waiting: maxWaiting,
-		Weight: func(ids []string) int { return len(ids) },
+		Weight: func(job EventBatch) int { return len(job.IDs) + len(job.Strays) },
 	}
 	return s, nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"ringfence/db"
 	"ringfence/internal/batch"
+	"ringfence/internal/failpoint"
 	"ringfence/internal/money"
 	"ringfence/internal/wallet"
 )
@@ -56,14 +57,14 @@ type event struct {
 type verdict struct{ id, state, reason string }
 
 // Process works the stored events: it credits what was paid, moves top-ups on and settles each event's state, all in
-// one transaction. Ids that are worked already are passed over, so that a repeat changes nothing. A batch that fails is
+// one transaction. Events that are worked already are passed over, so that a repeat changes nothing. A batch that fails is
 // done again event by event; an event that fails alone is retried later by a job of its own, and never stops the others.
 //
 // Calls at the same time share their transaction: the wallets' locks would make them wait for each other anyway.
 //
 // An error means that nothing is known to have happened (the database is away): repeat the whole call.
-func (s *Service) Process(ctx context.Context, ids []string) error {
-	_, err := s.outbox.Do(ctx, ids)
+func (s *Service) Process(ctx context.Context, job EventBatch) error {
+	_, err := s.outbox.Do(ctx, job)
 	return err
 }
 
@@ -71,29 +72,42 @@ func (s *Service) Process(ctx context.Context, ids []string) error {
 const workBatch = 1000
 
 // processAll works the events of several jobs together.
-func (s *Service) processAll(jobs [][]string) []batch.Result[struct{}] {
+func (s *Service) processAll(jobs []EventBatch) []batch.Result[struct{}] {
+	var all EventBatch
+	for _, j := range jobs {
+		all.IDs, all.Orgs, all.Strays = append(all.IDs, j.IDs...), append(all.Orgs, j.Orgs...), append(all.Strays, j.Strays...)
+	}
 	results := make([]batch.Result[struct{}], len(jobs))
-	err := s.process(context.Background(), slices.Concat(jobs...))
+	err := s.process(context.Background(), all)
 	for i := range results {
 		results[i].Err = err
 	}
 	return results
 }
 
-func (s *Service) process(ctx context.Context, ids []string) error {
-	work, err := s.triage(ctx, ids)
-	if err != nil || len(work) == 0 {
-		return err
+func (s *Service) process(ctx context.Context, all EventBatch) error {
+	var err error
+	if len(all.IDs) > 0 && len(all.Orgs) > 0 {
+		err = s.settle(ctx, all.Orgs, all.IDs)
 	}
-	if err = s.settle(ctx, work); err == nil {
+	if err != nil {
+		s.log.WarnContext(ctx, "a batch of events failed and is worked one by one", "events", len(all.IDs), "error", err)
+		return s.oneByOne(ctx, slices.Concat(all.IDs, all.Strays))
+	}
+	return s.oneByOne(ctx, all.Strays)
+}
+
+// oneByOne works each event in a transaction of its own, after a closer look at whose it is.
+func (s *Service) oneByOne(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
 		return nil
 	}
-	if len(work) == 1 {
-		return s.postpone(ctx, work[0], err)
+	work, err := s.triage(ctx, ids)
+	if err != nil {
+		return err
 	}
-	s.log.WarnContext(ctx, "a batch of events failed and is worked one by one", "events", len(work), "error", err)
 	for _, e := range work {
-		if err := s.settle(ctx, []event{e}); err != nil {
+		if err := s.settle(ctx, []uuid.UUID{*e.OrgID}, []string{e.ID}); err != nil {
 			if err := s.postpone(ctx, e, err); err != nil {
 				return err
 			}
@@ -102,17 +116,22 @@ func (s *Service) process(ctx context.Context, ids []string) error {
 	return nil
 }
 
-// triage loads the events that still wait, understands them, finds out whose they are, and settles at once those that
-// concern none of our organisations. The others come back.
+// waitingEvents is the query of those of the events $1 that still wait, with what our own rows know of them. The state is
+// compared as an expression so that no plan finds the rows by an index on it: plans are kept (see db), and when one is made
+// on an empty table that index looks as good as the key.
+const waitingEvents = `
+	SELECT e.id, e.type, e.payload, e.received_at, e.org_id, e.attempts, t.org_id AS top_org, p.org_id AS pay_org, p.top_up_id AS pay_top
+	FROM stripe_events e LEFT JOIN top_ups t ON t.id = e.top_up_id LEFT JOIN payments p ON p.payment_intent = e.payment_intent
+	WHERE e.id = ANY($1) AND e.state || '' = 'received' ORDER BY e.id`
+
+// triage looks at events across all organisations: it finds out whose they are and settles at once those that are
+// nobody's. The others come back.
 func (s *Service) triage(ctx context.Context, ids []string) (work []event, err error) {
 	var done []verdict
 	err = s.db.InSystemTx(ctx, "finding out whose Stripe's events are", func(ctx context.Context, tx *db.Tx) error {
 		work, done = nil, nil
 		var waiting []event
-		if err := tx.SelectContext(ctx, &waiting, `
-			SELECT e.id, e.type, e.payload, e.received_at, e.org_id, e.attempts, t.org_id AS top_org, p.org_id AS pay_org, p.top_up_id AS pay_top
-			FROM stripe_events e LEFT JOIN top_ups t ON t.id = e.top_up_id LEFT JOIN payments p ON p.payment_intent = e.payment_intent
-			WHERE e.id = ANY($1) AND e.state = 'received' ORDER BY e.id`, pq.Array(ids)); err != nil {
+		if err := tx.SelectContext(ctx, &waiting, waitingEvents, pq.Array(ids)); err != nil {
 			return fmt.Errorf("couldn't read the events: %w", err)
 		}
 		late := map[string]uuid.UUID{}
@@ -194,7 +213,7 @@ func finish(ctx context.Context, tx *db.Tx, verdicts []verdict) error {
 	if _, err := tx.ExecContext(ctx, `
 		UPDATE stripe_events e SET state = u.state, reason = u.reason, processed_at = $1, attempts = e.attempts + 1
 		FROM unnest($2::text[], $3::text[], $4::text[]) u (id, state, reason)
-		WHERE e.id = u.id AND e.state = 'received'`, tx.Now, pq.Array(id), pq.Array(state), pq.Array(reason)); err != nil {
+		WHERE e.id = u.id AND e.state || '' = 'received'`, tx.Now, pq.Array(id), pq.Array(state), pq.Array(reason)); err != nil {
 		return fmt.Errorf("couldn't settle the events: %w", err)
 	}
 	return nil
@@ -207,30 +226,35 @@ type topUpRow struct {
 	Customer string    `db:"customer_id"`
 }
 
-// settle works the events in one transaction that sees exactly their organisations.
-func (s *Service) settle(ctx context.Context, events []event) error {
-	orgs := make([]uuid.UUID, len(events))
-	for i, e := range events {
-		orgs[i] = *e.OrgID
-	}
+// settle works those of the events that wait and belong to the organisations, in one transaction that sees exactly those.
+func (s *Service) settle(ctx context.Context, orgs []uuid.UUID, ids []string) error {
 	var verdicts []verdict
 	var credited map[string]bool
 	var paid map[string]payment
 	err := s.db.InTx(ctx, orgs, func(ctx context.Context, tx *db.Tx) error {
-		mine, err := lockEvents(ctx, tx, events)
-		if err != nil || len(mine) == 0 {
-			verdicts, credited, paid = nil, nil, nil
-			return err
+		verdicts, credited, paid = nil, nil, nil
+		var events []event
+		// Those that another worker has in hand are its own.
+		if err := tx.SelectContext(ctx, &events, waitingEvents+` FOR NO KEY UPDATE OF e SKIP LOCKED`, pq.Array(ids)); err != nil {
+			return fmt.Errorf("couldn't lock the events: %w", err)
 		}
-		topUps, err := lockTopUps(ctx, tx, mine)
+		if len(events) == 0 {
+			return nil
+		}
+		verdicts = make([]verdict, len(events))
+		for i := range events {
+			verdicts[i], _ = s.place(&events[i])
+		}
+		topUps, err := lockTopUps(ctx, tx, events)
 		if err != nil {
 			return err
 		}
-		verdicts = make([]verdict, len(mine))
-		for i, e := range mine {
-			verdicts[i] = s.judge(e.fact, topUps[e.fact.topUp], e.ID)
+		for i, e := range events {
+			if verdicts[i].state == "" {
+				verdicts[i] = s.judge(e.fact, topUps[e.fact.topUp], e.ID)
+			}
 		}
-		if paid, err = s.recordPayments(ctx, tx, mine, verdicts); err != nil {
+		if paid, err = s.recordPayments(ctx, tx, events, verdicts); err != nil {
 			return err
 		}
 		due := make([]wallet.Payment, 0, len(paid))
@@ -240,7 +264,8 @@ func (s *Service) settle(ctx context.Context, events []event) error {
 		if credited, err = wallet.CreditPayments(ctx, tx, due); err != nil {
 			return err
 		}
-		if err := moveTopUps(ctx, tx, mine, verdicts, paid, credited); err != nil {
+		failpoint.Hit(failpoint.WorkBeforeCommit)
+		if err := moveTopUps(ctx, tx, events, verdicts, paid, credited); err != nil {
 			return err
 		}
 		return finish(ctx, tx, verdicts)
@@ -248,6 +273,7 @@ func (s *Service) settle(ctx context.Context, events []event) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.WorkAfterCommit)
 	s.report(ctx, verdicts)
 	for intent := range credited {
 		p := paid[intent]
@@ -257,20 +283,6 @@ func (s *Service) settle(ctx context.Context, events []event) error {
 		s.log.InfoContext(ctx, "credited", "org", p.org, "payment_intent", intent, "top_up", p.topUp, "pence", int64(p.amount), "event", p.event)
 	}
 	return nil
-}
-
-// lockEvents takes those events that nobody else is working and that still wait.
-func lockEvents(ctx context.Context, tx *db.Tx, events []event) ([]event, error) {
-	ids := make([]string, len(events))
-	for i, e := range events {
-		ids[i] = e.ID
-	}
-	var got []string
-	if err := tx.SelectContext(ctx, &got, `
-		SELECT id FROM stripe_events WHERE id = ANY($1) AND state = 'received' ORDER BY id FOR NO KEY UPDATE SKIP LOCKED`, pq.Array(ids)); err != nil {
-		return nil, fmt.Errorf("couldn't lock the events: %w", err)
-	}
-	return slices.DeleteFunc(slices.Clone(events), func(e event) bool { return !slices.Contains(got, e.ID) }), nil
 }
 
 // lockTopUps locks the top-ups that the events name and gives them with their organisations' customers.
@@ -442,10 +454,9 @@ func moveTopUps(ctx context.Context, tx *db.Tx, events []event, verdicts []verdi
 	if _, err := tx.ExecContext(ctx, `
 		UPDATE top_ups t
 		SET state = greatest(t.state, u.state::top_up_state), paid_pence = t.paid_pence + u.paid, updated_at = $1,
-		    note = CASE WHEN newer.it THEN u.note ELSE t.note END, note_at = CASE WHEN newer.it THEN u.note_at ELSE t.note_at END
+		    note = CASE WHEN u.note <> '' AND (t.note_at IS NULL OR (u.note_at, u.note) > (t.note_at, t.note)) THEN u.note ELSE t.note END,
+		    note_at = CASE WHEN u.note <> '' AND (t.note_at IS NULL OR (u.note_at, u.note) > (t.note_at, t.note)) THEN u.note_at ELSE t.note_at END
 		FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::timestamptz[]) u (id, org_id, state, paid, note, note_at)
-		     CROSS JOIN LATERAL (SELECT u.note <> '' AND NOT EXISTS (
-		         SELECT FROM top_ups n WHERE n.id = u.id AND (n.note_at, n.note) >= (u.note_at, u.note)) AS it) newer
 		WHERE t.id = u.id AND t.org_id = u.org_id`,
 		tx.Now, pq.Array(id), pq.Array(org), pq.Array(state), pq.Array(sum), pq.Array(note), pq.Array(noteAt)); err != nil {
 		return fmt.Errorf("couldn't move the top-ups on: %w", err)
@@ -485,7 +496,7 @@ func (s *Service) postpone(ctx context.Context, e event, cause error) error {
 		if state == stateFailed {
 			return nil
 		}
-		return s.enqueue(ctx, tx, []string{e.ID}, at)
+		return s.enqueue(ctx, tx, EventBatch{Strays: []string{e.ID}}, at)
 	})
 	if err == nil {
 		s.metrics.worked.WithLabelValues(map[bool]string{true: "failed", false: "retried"}[state == stateFailed]).Inc()
@@ -525,7 +536,7 @@ func (s *Service) Sweep(ctx context.Context) (swept int, err error) {
 		}
 		swept = len(ids)
 		for batch := range slices.Chunk(ids, sweepBatch) {
-			if err := s.enqueue(ctx, tx, batch, time.Time{}); err != nil {
+			if err := s.enqueue(ctx, tx, EventBatch{Strays: batch}, time.Time{}); err != nil {
 				return err
 			}
 		}

@@ -135,6 +135,9 @@ var invariants = []struct{ name, promise, count, violations string }{
 // CheckBooks runs every invariant over all organisations and returns them in a fixed order, those that hold included.
 // It needs a system transaction. It changes nothing.
 func CheckBooks(ctx context.Context, tx *db.Tx) ([]Check, error) {
+	if err := tx.ReadWidely(ctx); err != nil {
+		return nil, err
+	}
 	checks := make([]Check, 0, len(invariants))
 	for _, i := range invariants {
 		c := Check{Name: i.name, Promise: i.promise}

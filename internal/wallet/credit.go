@@ -39,63 +39,68 @@ func CreditPayments(ctx context.Context, tx *db.Tx, payments []Payment) (map[str
 	// Credits are inserted in one sorted order, so that two batches that overlap wait for each other and never in a ring.
 	payments = slices.SortedFunc(slices.Values(payments), func(a, b Payment) int { return cmp.Compare(a.PaymentIntent, b.PaymentIntent) })
 	orgs := make([]uuid.UUID, len(payments))
-	intents := make([]string, len(payments))
 	for i, p := range payments {
 		if p.Amount <= 0 {
 			return nil, fmt.Errorf("payment %s has no amount", p.PaymentIntent)
 		}
-		orgs[i], intents[i] = p.OrgID, p.PaymentIntent
+		orgs[i] = p.OrgID
 	}
 	wallets, err := lock(ctx, tx, orgs)
 	if err != nil {
 		return nil, err
 	}
-	// Whoever credits a payment holds its wallet, so what is not there now will not appear before we commit.
-	var already []string
-	if err := tx.SelectContext(ctx, &already, `SELECT payment_intent FROM credits WHERE payment_intent = ANY($1)`, pq.Array(intents)); err != nil {
-		return nil, fmt.Errorf("couldn't look for credits: %w", err)
+	ids, err := insertCredits(ctx, tx, payments)
+	if err != nil {
+		return nil, err
 	}
 	credited := map[string]bool{}
-	var fresh []Payment
 	var movements []movement
 	for _, p := range payments {
-		if slices.Contains(already, p.PaymentIntent) || credited[p.PaymentIntent] {
+		id, fresh := ids[p.PaymentIntent]
+		if !fresh || credited[p.PaymentIntent] {
 			continue
 		}
 		credited[p.PaymentIntent] = true
-		fresh = append(fresh, p)
 		movements = append(movements, movement{
-			org: p.OrgID, kind: TopUp, reference: p.PaymentIntent, description: "Card top-up", topUp: p.TopUpID,
+			id: id, org: p.OrgID, kind: TopUp, reference: p.PaymentIntent, description: "Card top-up", topUp: p.TopUpID,
 			legs:  func(w *Balance) []leg { return repaying(w, p.Amount, walletPaid, clearing) },
 			actor: audit.Stripe(p.EventID), action: "wallet.credited",
 			detail: map[string]any{"amount_pence": int64(p.Amount), "top_up_id": p.TopUpID.String()},
 		})
 	}
-	ids, err := post(ctx, tx, wallets, movements)
-	if err != nil {
-		return nil, err
-	}
-	return credited, insertCredits(ctx, tx, fresh, ids)
+	return credited, post(ctx, tx, wallets, movements)
 }
 
-func insertCredits(ctx context.Context, tx *db.Tx, payments []Payment, transactions []uuid.UUID) error {
-	if len(payments) == 0 {
-		return nil
-	}
+// insertCredits adds the credits that are not there yet and returns the ids that their ledger transactions must get. The
+// key of the table decides: a payment that is there already, or twice in the list, is left out.
+func insertCredits(ctx context.Context, tx *db.Tx, payments []Payment) (map[string]uuid.UUID, error) {
 	var intent, org, topUp, transaction []string
 	var amount []int64
-	for i, p := range payments {
+	for _, p := range payments {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return nil, fmt.Errorf("couldn't make a transaction id: %w", err)
+		}
 		intent, org, topUp = append(intent, p.PaymentIntent), append(org, p.OrgID.String()), append(topUp, p.TopUpID.String())
-		amount, transaction = append(amount, int64(p.Amount)), append(transaction, transactions[i].String())
+		amount, transaction = append(amount, int64(p.Amount)), append(transaction, id.String())
 	}
-	_, err := tx.ExecContext(ctx, `
+	var fresh []struct {
+		Intent      string    `db:"payment_intent"`
+		Transaction uuid.UUID `db:"transaction_id"`
+	}
+	err := tx.SelectContext(ctx, &fresh, `
 		INSERT INTO credits (created_at, payment_intent, org_id, top_up_id, amount_pence, transaction_id)
-		SELECT $1, u.* FROM unnest($2::text[], $3::uuid[], $4::uuid[], $5::bigint[], $6::uuid[]) u`,
+		SELECT $1, u.* FROM unnest($2::text[], $3::uuid[], $4::uuid[], $5::bigint[], $6::uuid[]) u
+		ON CONFLICT (payment_intent) DO NOTHING RETURNING payment_intent, transaction_id`,
 		tx.Now, pq.Array(intent), pq.Array(org), pq.Array(topUp), pq.Array(amount), pq.Array(transaction))
 	if err != nil {
-		return fmt.Errorf("couldn't write the credits: %w", err)
+		return nil, fmt.Errorf("couldn't write the credits: %w", err)
 	}
-	return nil
+	ids := make(map[string]uuid.UUID, len(fresh))
+	for _, f := range fresh {
+		ids[f.Intent] = f.Transaction
+	}
+	return ids, nil
 }
 
 // AdjustmentLimit bounds one adjustment, either way, in pence: a slip of the keyboard stays small.
@@ -147,8 +152,12 @@ func Adjust(ctx context.Context, tx *db.Tx, r AdjustmentRequest) (Transaction, e
 	if r.Amount < 0 && -r.Amount > w.Available() {
 		return Transaction{}, fault.Field("amount", fmt.Sprintf("Only %s is available to take.", w.Available()))
 	}
-	if _, err := post(ctx, tx, wallets, []movement{{
-		org: r.OrgID, kind: r.Kind, reference: r.Reference, description: r.Reason, legs: r.legs,
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Transaction{}, fmt.Errorf("couldn't make a transaction id: %w", err)
+	}
+	if err := post(ctx, tx, wallets, []movement{{
+		id: id, org: r.OrgID, kind: r.Kind, reference: r.Reference, description: r.Reason, legs: r.legs,
 		actor: r.Actor, action: "wallet.adjusted", reason: r.Reason, detail: map[string]any{"amount_pence": int64(r.Amount)},
 	}}); err != nil {
 		return Transaction{}, err

@@ -2,6 +2,7 @@ package wallet
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -35,6 +36,7 @@ type leg struct {
 
 // movement is one ledger transaction to be.
 type movement struct {
+	id          uuid.UUID
 	org         uuid.UUID
 	kind        Kind
 	reference   string
@@ -71,15 +73,13 @@ func lock(ctx context.Context, tx *db.Tx, orgs []uuid.UUID) (locked, error) {
 	return held, nil
 }
 
-// post writes the movements in their order: transactions, postings, audit rows and the wallets they change. It returns
-// the ids of the ledger transactions, in the order of the movements. The rows must be locked, and the caller has made
-// sure that no (kind, reference) is there yet; the schema's unique key refuses it otherwise.
-func post(ctx context.Context, tx *db.Tx, wallets locked, movements []movement) ([]uuid.UUID, error) {
+// post writes the movements in their order: transactions, postings, audit rows and the wallets they change. The rows must
+// be locked, and the caller has made sure that no (kind, reference) is there yet; the schema's unique key refuses it
+// otherwise.
+func post(ctx context.Context, tx *db.Tx, wallets locked, movements []movement) error {
 	if len(movements) == 0 {
-		return nil, nil
+		return nil
 	}
-	n := len(movements)
-	ids := make([]uuid.UUID, n)
 	var t struct {
 		id, org, kind, reference, description []string
 		topUp                                 []*string
@@ -93,63 +93,72 @@ func post(ctx context.Context, tx *db.Tx, wallets locked, movements []movement) 
 	for org, w := range wallets {
 		before[org] = w.Seq
 	}
-	entries := make([]audit.Entry, 0, n)
-	for i, m := range movements {
+	entries := make([]audit.Entry, 0, len(movements))
+	for _, m := range movements {
 		w := wallets[m.org]
 		if w == nil {
-			return nil, fmt.Errorf("the wallet of organisation %s is not locked", m.org)
+			return fmt.Errorf("the wallet of organisation %s is not locked", m.org)
 		}
 		legs := m.legs(w)
 		change, err := apply(w, legs)
 		if err != nil {
-			return nil, fmt.Errorf("%s %s: %w", m.kind, m.reference, err)
+			return fmt.Errorf("%s %s: %w", m.kind, m.reference, err)
 		}
-		id, err := uuid.NewV7()
-		if err != nil {
-			return nil, fmt.Errorf("couldn't make a transaction id: %w", err)
-		}
-		ids[i] = id
+		id, org := m.id.String(), m.org.String()
 		var topUp *string
 		if m.topUp != uuid.Nil {
 			s := m.topUp.String()
 			topUp = &s
 		}
-		t.id, t.org, t.kind = append(t.id, id.String()), append(t.org, m.org.String()), append(t.kind, string(m.kind))
+		t.id, t.org, t.kind = append(t.id, id), append(t.org, org), append(t.kind, string(m.kind))
 		t.reference, t.description = append(t.reference, m.reference), append(t.description, m.description)
 		t.topUp, t.seq, t.amount = append(t.topUp, topUp), append(t.seq, w.Seq), append(t.amount, int64(change))
 		t.balance, t.debt = append(t.balance, int64(w.Balance)), append(t.debt, int64(w.Debt))
 		for _, l := range legs {
-			p.transaction, p.org = append(p.transaction, id.String()), append(p.org, m.org.String())
+			p.transaction, p.org = append(p.transaction, id), append(p.org, org)
 			p.account, p.amount = append(p.account, string(l.account)), append(p.amount, int64(l.amount))
 		}
 		entries = append(entries, audit.Entry{
-			OrgID: m.org, Actor: m.actor, Action: m.action, Subject: m.reference, Reason: m.reason, TransactionID: id, Detail: m.detail,
+			OrgID: m.org, Actor: m.actor, Action: m.action, Subject: m.reference, Reason: m.reason, TransactionID: m.id, Detail: m.detail,
 		})
 	}
-
-	if _, err := tx.ExecContext(ctx, `
-		INSERT INTO ledger_transactions
-		       (created_at, id, org_id, seq, kind, reference, description, amount_pence, balance_after_pence, debt_after_pence, top_up_id)
-		SELECT $1, u.* FROM unnest($2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::bigint[],
-		                           $9::bigint[], $10::bigint[], $11::uuid[]) u`,
-		tx.Now, pq.Array(t.id), pq.Array(t.org), pq.Array(t.seq), pq.Array(t.kind), pq.Array(t.reference), pq.Array(t.description),
-		pq.Array(t.amount), pq.Array(t.balance), pq.Array(t.debt), pq.Array(t.topUp)); err != nil {
-		return nil, fmt.Errorf("couldn't write the ledger transactions: %w", err)
-	}
-	// An account that does not exist gives NULL, which the table refuses.
-	if _, err := tx.ExecContext(ctx, `
+	res, err := tx.ExecContext(ctx, `
+		WITH transactions AS (
+			INSERT INTO ledger_transactions
+			       (created_at, id, org_id, seq, kind, reference, description, amount_pence, balance_after_pence, debt_after_pence, top_up_id)
+			SELECT $1, u.* FROM unnest($2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::bigint[],
+			                           $9::bigint[], $10::bigint[], $11::uuid[]) u)
+		-- An account that does not exist gives NULL, which the table refuses.
 		INSERT INTO ledger_postings (transaction_id, org_id, amount_pence, account_id)
 		SELECT u.transaction_id, u.org_id, u.amount_pence,
 		       coalesce((SELECT a.id FROM ledger_accounts a WHERE a.org_id = u.org_id AND a.name = u.account),
 		                (SELECT a.id FROM ledger_accounts a WHERE a.org_id IS NULL AND a.name = u.account))
-		FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[]) u (transaction_id, org_id, account, amount_pence)`,
-		pq.Array(p.transaction), pq.Array(p.org), pq.Array(p.account), pq.Array(p.amount)); err != nil {
-		return nil, fmt.Errorf("couldn't write the postings: %w", err)
+		FROM unnest($12::uuid[], $13::uuid[], $14::text[], $15::bigint[]) u (transaction_id, org_id, account, amount_pence)`,
+		tx.Now, pq.Array(t.id), pq.Array(t.org), pq.Array(t.seq), pq.Array(t.kind), pq.Array(t.reference), pq.Array(t.description),
+		pq.Array(t.amount), pq.Array(t.balance), pq.Array(t.debt), pq.Array(t.topUp),
+		pq.Array(p.transaction), pq.Array(p.org), pq.Array(p.account), pq.Array(p.amount))
+	if err != nil {
+		return fmt.Errorf("couldn't write the ledger: %w", err)
+	}
+	if err := exactly(res, len(p.transaction), "postings"); err != nil {
+		return err
 	}
 	if err := audit.Record(ctx, tx, entries...); err != nil {
-		return nil, err
+		return err
 	}
-	return ids, store(ctx, tx, wallets, before)
+	return store(ctx, tx, wallets, before)
+}
+
+// exactly makes sure that a statement wrote as many rows as it was given.
+func exactly(res sql.Result, want int, what string) error {
+	n, err := res.RowsAffected()
+	if err != nil {
+		return fmt.Errorf("couldn't tell how many %s were written: %w", what, err)
+	}
+	if n != int64(want) {
+		return fmt.Errorf("%d of %d %s were written", n, want, what)
+	}
+	return nil
 }
 
 // apply changes the wallet in memory by the legs and returns the change of its balance. It refuses what would leave the
@@ -205,14 +214,7 @@ func store(ctx context.Context, tx *db.Tx, wallets locked, before map[uuid.UUID]
 	if err != nil {
 		return fmt.Errorf("couldn't write the wallets: %w", err)
 	}
-	n, err := res.RowsAffected()
-	if err != nil {
-		return fmt.Errorf("couldn't tell how many wallets were written: %w", err)
-	}
-	if n != int64(len(org)) {
-		return fmt.Errorf("%d of %d wallets were written: one moved under its lock", n, len(org))
-	}
-	return nil
+	return exactly(res, len(org), "wallets") // fewer: one moved under its lock
 }
 
 // repaying splits what comes into a wallet: debt first, the rest to the account to.

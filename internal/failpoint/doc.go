@@ -1,0 +1,23 @@
+// Package failpoint names the moments at which a crash would hurt most, so that the fault suite can have a process die
+// at exactly those. Without the build tag failpoints, which no shipped build has, a point compiles to nothing.
+//
+// With the tag, RINGFENCE_FAILPOINTS names a file. A process that reaches a point whose name stands in that file, on a
+// line of its own, kills itself as kill -9 would: nothing deferred runs, no buffer is flushed, no connection is closed
+// in order. The file is read at each point, so points are armed while the process runs.
+package failpoint
+
+// The points of the way from Stripe's request to the credit.
+const (
+	// AcceptBeforeInsert is in the transaction that stores events, before its first statement.
+	AcceptBeforeInsert = "accept/before-insert"
+	// AcceptBeforeCommit is in the same transaction, when the events are inserted but not committed.
+	AcceptBeforeCommit = "accept/before-commit"
+	// AcceptBeforeAnswer is when the events are committed and nobody has been told.
+	AcceptBeforeAnswer = "accept/before-answer"
+	// WorkAfterFetch is when a worker has taken a job and not begun it.
+	WorkAfterFetch = "work/after-fetch"
+	// WorkBeforeCommit is in the transaction that credits, when the wallets are changed but nothing is committed.
+	WorkBeforeCommit = "work/before-commit"
+	// WorkAfterCommit is when the credits are committed and the queue does not know yet that the job is done.
+	WorkAfterCommit = "work/after-commit"
+)
