@@ -169,6 +169,7 @@ func (s *Service) storeEvents(ctx context.Context, events []received) (stored []
 		c.topUp, c.intent = append(c.topUp, topUp), append(c.intent, e.paymentIntent)
 		c.state, c.reason, c.occurred = append(c.state, state), append(c.reason, e.broken), append(c.occurred, e.occurred)
 	}
+	var job EventBatch
 	err = s.db.InSystemTx(ctx, "storing Stripe's events, before it is known whose they are", func(ctx context.Context, tx *db.Tx) error {
 		stored = make([]bool, len(events))
 		failpoint.Hit(failpoint.AcceptBeforeInsert)
@@ -193,7 +194,7 @@ func (s *Service) storeEvents(ctx context.Context, events []received) (stored []
 			pq.Array(c.reason), pq.Array(c.occurred)); err != nil {
 			return fmt.Errorf("couldn't store the events: %w", err)
 		}
-		var job EventBatch
+		job = EventBatch{}
 		for _, f := range fresh {
 			stored[first[f.ID]] = true
 			switch {
@@ -210,6 +211,9 @@ func (s *Service) storeEvents(ctx context.Context, events []received) (stored []
 		failpoint.Hit(failpoint.AcceptBeforeCommit)
 		return s.enqueue(ctx, tx, job, time.Time{})
 	})
+	if err == nil && len(job.IDs) > 0 {
+		s.fresh.add(job)
+	}
 	return stored, err
 }
 

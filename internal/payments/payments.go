@@ -68,7 +68,8 @@ type Service struct {
 	baseURL  string
 	min, max money.Pence
 	metrics  *Metrics
-	inbox    *batch.Group[received, bool]       // events to be stored; the answer is whether it was there before
+	inbox    *batch.Group[received, bool] // events to be stored; the answer is whether it was there before
+	fresh    hints
 	outbox   *batch.Group[EventBatch, struct{}] // stored events to be worked
 }
 

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -74,6 +75,7 @@ const workBatch = 1000
 // processAll works the events of several jobs together.
 func (s *Service) processAll(jobs []EventBatch) []batch.Result[struct{}] {
 	var all EventBatch
+	s.fresh.addTo(&all)
 	for _, j := range jobs {
 		all.IDs, all.Orgs, all.Strays = append(all.IDs, j.IDs...), append(all.Orgs, j.Orgs...), append(all.Strays, j.Strays...)
 	}
@@ -83,6 +85,38 @@ func (s *Service) processAll(jobs []EventBatch) []batch.Result[struct{}] {
 		results[i].Err = err
 	}
 	return results
+}
+
+// hints are events that this process has just stored. A round takes them along before their own job comes up in the queue,
+// so that under load rounds grow instead of the queue. They are no more than hints: whatever is forgotten here has its job,
+// and whatever is named twice is settled once.
+type hints struct {
+	mu   sync.Mutex
+	jobs []EventBatch
+}
+
+// maxHints bounds the stored batches that are remembered; a process without workers forgets the older ones.
+const maxHints = 64
+
+func (h *hints) add(job EventBatch) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.jobs) == maxHints {
+		h.jobs = slices.Delete(h.jobs, 0, 1)
+	}
+	h.jobs = append(h.jobs, job)
+}
+
+// addTo moves the hints into a round, as far as it has room.
+func (h *hints) addTo(all *EventBatch) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for n < len(h.jobs) && len(all.IDs)+len(h.jobs[n].IDs) <= workBatch {
+		all.IDs, all.Orgs = append(all.IDs, h.jobs[n].IDs...), append(all.Orgs, h.jobs[n].Orgs...)
+		n++
+	}
+	h.jobs = slices.Delete(h.jobs, 0, n)
 }
 
 func (s *Service) process(ctx context.Context, all EventBatch) error {
