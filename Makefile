@@ -44,7 +44,7 @@ drill: ## run the fault drills (long)
 		sed 's|/[^/]*$$||' | LC_ALL=C sort -u); \
 	if [ -z "$$packages" ]; then echo 'no package has drills'; exit 0; fi; \
 	echo "go test -tags drill" $$packages; \
-	go test -tags drill -count=1 -p 1 -timeout 60m $$packages
+	go test -tags drill -v -count=1 -p 1 -timeout 60m $$packages
 
 generate: node_modules/.package-lock.json ## rebuild the generated files: templ's Go, CSS, scripts, icons
 	go tool templ generate -log-level warn

@@ -61,9 +61,9 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) (err error) {
 
 // openAdmin opens the database as the role that DATABASE_URL names.
 func openAdmin(url string) (*sqlx.DB, error) {
-	cfg, err := pq.NewConfig(url)
+	cfg, err := connection(url)
 	if err != nil {
-		return nil, errors.New("couldn't read DATABASE_URL: it must be a postgres:// URL or key=value pairs")
+		return nil, err
 	}
 	cfg.ApplicationName = "ringfence migrate"
 	connector, err := pq.NewConnectorConfig(cfg)

@@ -30,7 +30,7 @@ func TestRoutesRefuseTheSignedOut(t *testing.T) {
 		t.Run(rt.Method+" "+rt.Pattern, func(t *testing.T) {
 			p := path(rt.Pattern)
 			switch rt.Access {
-			case handlers.Session:
+			case handlers.Session, handlers.Person, handlers.Operator:
 				protected++
 				res := b.do(rt.Method, p, nil)
 				want := "/login"
@@ -47,13 +47,26 @@ func TestRoutesRefuseTheSignedOut(t *testing.T) {
 					t.Errorf("fragment: HX-Redirect %q, body %q", got, res.body)
 				}
 				wantStatus(t, "program", b.do(rt.Method, p, nil, "Accept", "application/json"), http.StatusUnauthorized)
-			case handlers.Operator:
-				wantStatus(t, "signed out", b.do(rt.Method, p, nil), http.StatusNotFound)
+				if rt.Access != handlers.Operator {
+					break
+				}
 				wantStatus(t, "owner", s.as("owner@harbour.example").do(rt.Method, p, nil), http.StatusNotFound)
-				wantStatus(t, "operator", s.as("operator@ringfence.example").do(rt.Method, p, nil), http.StatusOK)
+				if !strings.Contains(rt.Pattern, "{id}") { // with it: there is no such event
+					res := s.as("operator@ringfence.example").do(rt.Method, p, nil)
+					if allowed := res.StatusCode < 400; allowed != (rt.Method == http.MethodGet) { // the others want a token
+						t.Errorf("operator: %s", res.Status)
+					}
+				}
 			case handlers.Webhook:
 				wantStatus(t, "unsigned", b.do(rt.Method, p, strings.NewReader("{}")), http.StatusBadRequest)
-			case handlers.Public:
+			case handlers.RequireAuth, handlers.RequireAuthOrDev:
+				protected++
+				res := b.do(rt.Method, p, nil)
+				wantStatus(t, "signed out", res, http.StatusUnauthorized)
+				if res.Header.Get("WWW-Authenticate") != "Bearer" || res.Header.Get("Content-Type") != "application/problem+json" {
+					t.Errorf("a program is told %v", res.Header)
+				}
+			case handlers.Public, handlers.OptionalAuth:
 			default:
 				t.Errorf("access %q is none we know", rt.Access)
 			}
@@ -74,12 +87,19 @@ func TestRoutesRefuseTheSignedOut(t *testing.T) {
 func TestOperatorWithoutOrganisation(t *testing.T) {
 	s := newSite(t)
 	b := s.as("operator@ringfence.example")
-	res := b.get("/dashboard")
-	wantStatus(t, "dashboard", res, http.StatusForbidden)
-	if !strings.Contains(res.body, "belongs to no organisation") || !strings.Contains(res.body, "/metrics") {
+	for from, to := range map[string]string{"/": "/dashboard", "/dashboard": "/ops", "/ops": "/ops/stripe-events"} {
+		res := b.get(from)
+		wantStatus(t, from, res, http.StatusSeeOther)
+		if got := res.Header.Get("Location"); got != to {
+			t.Errorf("%s leads to %q, want %q", from, got, to)
+		}
+	}
+	res := b.get("/wallet")
+	wantStatus(t, "wallet", res, http.StatusForbidden)
+	if !strings.Contains(res.body, "belongs to no organisation") || res.doc(t).Find(`main a[href="/ops"]`).Length() == 0 {
 		t.Errorf("the page leads nowhere:\n%s", res.body)
 	}
-	wantStatus(t, "sign-out", b.send("/dashboard", "/logout", nil), http.StatusSeeOther)
+	wantStatus(t, "sign-out", b.send("/ops/stripe-events", "/logout", nil), http.StatusSeeOther)
 }
 
 func TestHeaders(t *testing.T) {
@@ -148,6 +168,8 @@ func TestCSRF(t *testing.T) {
 	mine := b.token("/wallet")
 	foreign := s.as("owner@second.example").token("/wallet")
 	stranger := s.browser().token("/login")
+	operator := s.as("operator@ringfence.example")
+	operators := operator.token("/ops/stripe-events")
 	form := url.Values{"amount": {"50"}, "currency": {"gbp"}, "email": {"owner@harbour.example"}, "password": {password}}
 	posts := 0
 	for _, rt := range handlers.Routes() {
@@ -155,6 +177,10 @@ func TestCSRF(t *testing.T) {
 			continue
 		}
 		posts++
+		b, mine := b, mine
+		if rt.Access == handlers.Operator {
+			b, mine = operator, operators
+		}
 		for name, token := range map[string]string{
 			"missing": "", "foreign": foreign, "stranger": stranger, "cut": mine[:len(mine)-1], "garbage": "////",
 			"changed": mine[:len(mine)-2] + flip(mine[len(mine)-2]) + mine[len(mine)-1:],

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -45,6 +46,15 @@ type Deps struct {
 	CheckoutOrigins []string
 	// TrustedProxies are the peers whose X-Forwarded-For is believed. May be empty.
 	TrustedProxies []netip.Prefix
+	// OperatorsNeedFactor leads operators without a second factor to set it up before any page of theirs. For production.
+	OperatorsNeedFactor bool
+	// SignUp offers and takes sign-ups.
+	SignUp bool
+	// DevUser is the e-mail of the user that requests without a credential act as where the route allows it; empty means
+	// nobody. It is for development alone, and refused unless ListenAddr and BaseURL are loopback.
+	DevUser string
+	// ListenAddr is the host:port that the server listens on; needed with DevUser only.
+	ListenAddr string
 	// Demo are the accounts that the sign-in page offers; empty outside development.
 	Demo []views.DemoAccount
 	// Ready are the checks behind GET /readyz. May be empty.
@@ -72,6 +82,12 @@ func New(d Deps) (http.Handler, error) {
 		return nil, fmt.Errorf("the base URL %q must be https://host, or http:// on a loopback address", d.BaseURL)
 	}
 	secure := base.Scheme == "https"
+	if d.DevUser != "" {
+		host, _, err := net.SplitHostPort(d.ListenAddr)
+		if err != nil || !loopback(host) || !loopback(base.Hostname()) {
+			return nil, errors.New("a user for requests without a credential is for a server that listens on a loopback address")
+		}
+	}
 	for _, o := range d.CheckoutOrigins {
 		if u, err := url.Parse(o); err != nil || u.Host == "" || o != u.Scheme+"://"+u.Host || strings.ContainsAny(o, " ;,'\"*") {
 			return nil, fmt.Errorf("the checkout origin %q must be scheme://host", o)
@@ -135,9 +151,13 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// says which of the two it is.
 		var peek peeked
 		fallback.ServeHTTP(&peek, r)
+		if _, has := r.Header["Authorization"]; has {
+			if err := a.knowBearer(r, v); err != nil {
+				a.fail(w, r, v, err)
+				return
+			}
+		}
 		switch {
-		case r.Header.Get("Authorization") != "":
-			a.fail(w, r, v, errBadAuthorization())
 		case peek.status == http.StatusMethodNotAllowed:
 			w.Header().Set("Allow", peek.Header().Get("Allow"))
 			a.fail(w, r, v, errMethod)

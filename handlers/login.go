@@ -2,40 +2,45 @@ package handlers
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
+	"ringfence/internal/auth"
 	"ringfence/internal/fault"
 	"ringfence/views"
 )
 
 // loginPage shows the sign-in form; who is signed in already goes on.
 func (a *app) loginPage(w http.ResponseWriter, r *http.Request, v *visit) error {
-	if err := a.identify(r, v); err != nil {
-		return err
-	}
 	next := localPath(r.URL.Query().Get("next"))
 	if v.signedIn {
 		http.Redirect(w, r, orDashboard(next), http.StatusSeeOther) //nolint:gosec // localPath lets nothing out of this site
 		return nil
 	}
-	if formToken(v.value(valueCSRF)) == "" {
-		v.session.Values[valueCSRF] = newSecret()
-		if err := a.cookies.Save(r, w, v.session); err != nil {
-			return err
-		}
+	if err := a.readyForm(w, r, v); err != nil {
+		return err
 	}
 	return a.showLogin(w, r, v, http.StatusOK, views.LoginPage{Next: next})
+}
+
+// readyForm gives a stranger's browser what forms are protected by.
+func (a *app) readyForm(w http.ResponseWriter, r *http.Request, v *visit) error {
+	a.open(r, v)
+	if formToken(v.value(valueCSRF)) != "" {
+		return nil
+	}
+	v.session.Values[valueCSRF] = newSecret()
+	return a.cookies.Save(r, w, v.session)
 }
 
 func (a *app) showLogin(w http.ResponseWriter, r *http.Request, v *visit, status int, p views.LoginPage) error {
 	v.signedIn = false // whoever sees the form is to be drawn as a stranger
 	p.Meta = a.meta(r, v, "Sign in")
-	p.Demo = a.Demo
+	p.Demo, p.SignUp = a.Demo, a.SignUp
 	return a.render(w, r, status, views.Login(p))
 }
 
-// login checks the form and begins a session. A session that the browser had ends: its token is never carried on, so
-// that one planted by somebody else is worth nothing after signing in.
+// login checks the form and begins a session, or the wait for its second factor.
 func (a *app) login(w http.ResponseWriter, r *http.Request, v *visit) error {
 	p := views.LoginPage{Email: strings.TrimSpace(r.PostForm.Get("email")), Next: localPath(r.PostForm.Get("next"))}
 	password := r.PostForm.Get("password")
@@ -62,19 +67,38 @@ func (a *app) login(w http.ResponseWriter, r *http.Request, v *visit) error {
 		}
 		return err
 	}
-	if old := v.value(valueToken); old != "" {
-		if err := a.Auth.SignOut(r.Context(), old); err != nil {
-			return err
-		}
-	}
-	v.who, v.signedIn, v.identified = who, true, true
-	v.session.Values[valueToken] = token
-	v.session.Values[valueCSRF] = newSecret()
-	if err := a.cookies.Save(r, w, v.session); err != nil {
+	if err := a.begin(w, r, v, token, who); err != nil {
 		return err
+	}
+	if who.Pending {
+		to := "/login/second-factor"
+		if p.Next != "" {
+			to += "?next=" + url.QueryEscape(p.Next)
+		}
+		http.Redirect(w, r, to, http.StatusSeeOther)
+		return nil
 	}
 	http.Redirect(w, r, orDashboard(p.Next), http.StatusSeeOther)
 	return nil
+}
+
+// begin puts a new session into the browser's cookie, and nothing of what was there before. A session that the browser
+// had ends: its token is never carried on, so that one planted by somebody else is worth nothing after signing in.
+func (a *app) begin(w http.ResponseWriter, r *http.Request, v *visit, token string, who auth.Identity) error {
+	for _, name := range []string{valueToken, valuePending} {
+		if old := v.value(name); old != "" {
+			if err := a.Auth.SignOut(r.Context(), old); err != nil {
+				return err
+			}
+		}
+	}
+	v.session.Values = map[any]any{valueToken: token, valueCSRF: newSecret()}
+	v.who, v.signedIn, v.identified = who, !who.Pending, true
+	if who.Pending {
+		v.who = auth.Identity{}
+		v.session.Values = map[any]any{valuePending: token, valueCSRF: newSecret()}
+	}
+	return a.cookies.Save(r, w, v.session)
 }
 
 // logout ends the session on the server, and with it its open streams, then takes the cookie away.
@@ -87,6 +111,11 @@ func (a *app) logout(w http.ResponseWriter, r *http.Request, v *visit) error {
 			return err
 		}
 		a.streams.end(v.who.SessionID)
+	}
+	if pending := v.value(valuePending); pending != "" {
+		if err := a.Auth.SignOut(r.Context(), pending); err != nil {
+			return err
+		}
 	}
 	v.session.Values = map[any]any{}
 	v.session.Options.MaxAge = -1

@@ -58,7 +58,9 @@ func (v *visit) attrs() []slog.Attr {
 	if v.who.OrgID != uuid.Nil {
 		attrs = append(attrs, slog.String("org_id", v.who.OrgID.String()))
 	}
-	if v.signedIn {
+	if v.who.KeyID != uuid.Nil {
+		attrs = append(attrs, slog.String("key_id", v.who.KeyID.String()))
+	} else if v.signedIn {
 		attrs = append(attrs, slog.String("user_id", v.who.UserID.String()))
 	}
 	return attrs

@@ -87,8 +87,10 @@ func (a *app) fail(w http.ResponseWriter, r *http.Request, v *visit, err error) 
 			h.Set("WWW-Authenticate", "Bearer")
 		}
 		problemJSON(w, v, to, f)
-	case to.status == http.StatusUnauthorized && v.is(Session):
+	case to.status == http.StatusUnauthorized && (v.is(Session) || v.is(Person) || v.is(Operator)):
 		sendToLogin(w, r)
+	case errors.Is(err, errNeedsFactor):
+		leadTo(w, r, factorSettingsPath)
 	default:
 		a.problemPage(w, r, v, to, f)
 	}
@@ -154,6 +156,16 @@ func sendToLogin(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
+// leadTo sends a reader to a page of ours that comes first.
+func leadTo(w http.ResponseWriter, r *http.Request, path string) {
+	if isFragment(r) {
+		w.Header().Set("HX-Redirect", path)
+		w.WriteHeader(http.StatusForbidden)
+		return
+	}
+	http.Redirect(w, r, path, http.StatusSeeOther)
+}
+
 // problemPage answers a person: a whole page, or the notice alone for a fragment.
 func (a *app) problemPage(w http.ResponseWriter, r *http.Request, v *visit, to answer, f *fault.Error) {
 	// The page is drawn around who reads it; if that cannot be found out now, it is drawn for a stranger.
@@ -164,13 +176,13 @@ func (a *app) problemPage(w http.ResponseWriter, r *http.Request, v *visit, to a
 		Meta: a.meta(r, v, to.title), Status: to.status, Title: to.title, Sentence: f.Public, RequestID: v.requestID,
 	}
 	switch {
-	case v.signedIn && v.who.Role == "":
-		m.ActionLabel, m.ActionHref = "Look at the metrics", "/metrics"
 	case errors.Is(f, errStaleForm):
 		m.Title, m.Meta.Title = "This page was too old", "This page was too old"
 		if back := localPath(refererPath(r)); back != "" {
 			m.ActionLabel, m.ActionHref = "Load the page again", back
 		}
+	case v.signedIn && v.who.Role == "" && v.who.Operator:
+		m.ActionLabel, m.ActionHref = "Go to operations", "/ops"
 	}
 	page := views.ErrorPage(m)
 	if isFragment(r) {

@@ -1,27 +1,11 @@
 package handlers
 
 import (
+	"errors"
 	"net/http"
 
-	"ringfence/internal/auth"
 	"ringfence/internal/fault"
 	"ringfence/static"
-)
-
-// Access is who may use a route.
-type Access string
-
-// The kinds of access.
-const (
-	// Public: anybody.
-	Public Access = "public"
-	// Session: somebody signed in who works in an organisation. The signed-out are sent to sign in.
-	Session Access = "session"
-	// Operator: a platform operator. To everybody else the route does not exist: 404.
-	Operator Access = "operator"
-	// Webhook: a provider, proven by its signature over the body. No cookie is read, no session, no CSRF token, and an
-	// Authorization header is the provider's own business.
-	Webhook Access = "webhook"
 )
 
 // Route is one line of the table of contents.
@@ -38,8 +22,12 @@ func Routes() []Route { return table() }
 func table() []Route {
 	return []Route{
 		{"GET", "/{$}", Public, (*app).home},
-		{"GET", "/login", Public, (*app).loginPage},
+		{"GET", "/login", OptionalAuth, (*app).loginPage},
 		{"POST", "/login", Public, (*app).login},
+		{"GET", "/login/second-factor", Public, (*app).factorPage},
+		{"POST", "/login/second-factor", Public, (*app).giveFactor},
+		{"GET", "/signup", OptionalAuth, (*app).signUpPage},
+		{"POST", "/signup", Public, (*app).signUp},
 		// Public, since a session that is over already must not stand in the way of leaving.
 		{"POST", "/logout", Public, (*app).logout},
 
@@ -49,6 +37,27 @@ func table() []Route {
 		{"POST", "/wallet/top-ups", Session, (*app).startTopUp},
 		{"GET", "/wallet/top-ups/{id}", Session, (*app).topUp},
 		{"GET", "/wallet/stream", Session, (*app).walletStream},
+
+		{"GET", "/ops", Operator, (*app).ops},
+		{"GET", "/ops/stripe-events", Operator, (*app).stripeEvents},
+		{"GET", "/ops/stripe-events/replay-failed", Operator, (*app).replayFailedPage},
+		{"POST", "/ops/stripe-events/replay-failed", Operator, (*app).replayFailed},
+		{"GET", "/ops/stripe-events/{id}", Operator, (*app).stripeEvent},
+		{"GET", "/ops/stripe-events/{id}/payload", Operator, (*app).stripePayload},
+		{"POST", "/ops/stripe-events/{id}/replay", Operator, (*app).replayEvent},
+
+		{"GET", "/settings", Person, (*app).settings},
+		{"POST", "/settings/password", Person, (*app).changePassword},
+		{"POST", "/settings/organisation", Person, (*app).switchOrganisation},
+		{"GET", "/settings/second-factor", Person, (*app).factorSettings},
+		{"POST", "/settings/second-factor", Person, (*app).beginFactor},
+		{"POST", "/settings/second-factor/confirm", Person, (*app).confirmFactor},
+		{"POST", "/settings/second-factor/recovery-codes", Person, (*app).newRecoveryCodes},
+		{"POST", "/settings/second-factor/remove", Person, (*app).removeFactor},
+		{"POST", "/settings/keys", Session, (*app).createKey},
+		{"POST", "/settings/keys/{id}/revoke", Session, (*app).revokeKey},
+
+		{"GET", "/api/v1/wallet", RequireAuthOrDev, (*app).apiWallet},
 
 		{"POST", "/api/webhooks/stripe", Webhook, (*app).stripeWebhook},
 
@@ -76,69 +85,18 @@ func (a *app) endpoint(rt Route) http.Handler {
 		v := visitOf(r)
 		v.route = &rt
 		err := a.admit(r, v)
-		if err == nil {
+		switch {
+		case err == nil:
 			err = rt.handle(a, w, r, v)
+		case errors.Is(err, errNoOrganisation) && rt.Pattern == "/dashboard" && v.who.Operator:
+			// Where everybody lands after signing in has nothing to show to an operator without a wallet.
+			http.Redirect(w, r, "/ops", http.StatusSeeOther)
+			return
 		}
 		if err != nil {
 			a.fail(w, r, v, err)
 		}
 	})
-}
-
-// admit holds the route's access, and for what changes something that it was meant: same origin and the form's token.
-func (a *app) admit(r *http.Request, v *visit) error {
-	if v.route.Access == Webhook {
-		return nil
-	}
-	// No credential of this kind is known yet. One that is present and unknown is refused rather than ignored: its
-	// sender believes to be somebody.
-	if r.Header.Get("Authorization") != "" {
-		return errBadAuthorization()
-	}
-	if err := a.origin.Check(r); err != nil {
-		return fault.Wrap(fault.Forbidden, "This request came from another site, so nothing was done.", err)
-	}
-	switch v.route.Access {
-	case Session:
-		if err := a.identify(r, v); err != nil {
-			return err
-		}
-		switch {
-		case !v.signedIn:
-			return errSignIn()
-		case v.who.Role == "":
-			return fault.New(fault.Forbidden, "Your operator account belongs to no organisation, so it has no wallet to show.")
-		}
-	case Operator:
-		if err := a.identify(r, v); err != nil {
-			return err
-		}
-		if !v.who.Operator {
-			return errNoPage()
-		}
-	case Public, Webhook:
-	}
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions:
-		return nil
-	}
-	return a.checkForm(r, v)
-}
-
-// mayPay refuses who may only look.
-func mayPay(who auth.Identity) error {
-	if who.CanPay() {
-		return nil
-	}
-	return fault.New(fault.Forbidden, "Your role is "+string(who.Role)+", so you cannot top up. Ask an owner of "+who.OrgName+".")
-}
-
-func errSignIn() error {
-	return fault.New(fault.Unauthenticated, "You are signed out. Sign in to continue.")
-}
-
-func errBadAuthorization() error {
-	return fault.New(fault.Unauthenticated, "The Authorization header does not hold a credential we know.")
 }
 
 func errNoPage() error {

@@ -24,6 +24,8 @@ import (
 const (
 	valueToken = "token"
 	valueCSRF  = "csrf"
+	// valuePending is the token of a session that waits for its second factor, and opens nothing until then.
+	valuePending = "pending"
 )
 
 const (
@@ -73,6 +75,9 @@ func (a *app) open(r *http.Request, v *visit) {
 
 // value is what the cookie holds under name.
 func (v *visit) value(name string) string {
+	if v.session == nil { // a bearer's cookies are not read
+		return ""
+	}
 	s, _ := v.session.Values[name].(string) // absent means empty
 	return s
 }
@@ -156,11 +161,16 @@ func (a *app) checkForm(r *http.Request, v *visit) error {
 		}
 		return fault.Wrap(fault.Invalid, "The form could not be read. Load the page again and retry.", err)
 	}
-	a.open(r, v)
 	token := r.PostForm.Get("csrf_token")
 	if token == "" {
 		token = r.Header.Get("X-CSRF-Token")
 	}
+	return a.checkToken(r, v, token)
+}
+
+// checkToken holds a form's token against the cookie.
+func (a *app) checkToken(r *http.Request, v *visit, token string) error {
+	a.open(r, v)
 	if !tokenHolds(token, v.value(valueCSRF)) {
 		return fault.Wrap(fault.Forbidden, "The page was too old, so nothing was done. Go back, reload it and try again.", errStaleForm)
 	}
@@ -185,7 +195,7 @@ func localPath(next string) string {
 	if strings.Contains(u.Path, "//") || strings.Contains(u.Path, "\\") || strings.Contains(u.Path+"/", "/../") || strings.Contains(u.Path+"/", "/./") {
 		return ""
 	}
-	for _, not := range []string{"/login", "/logout", "/api", "/wallet/stream", "/static"} {
+	for _, not := range []string{"/login", "/logout", "/signup", "/api", "/wallet/stream", "/static"} {
 		if u.Path == not || strings.HasPrefix(u.Path, not+"/") {
 			return ""
 		}

@@ -60,11 +60,28 @@ func NewInserter(d *db.DB, log *slog.Logger) (*river.Client[*sql.Tx], error) {
 		Logger: log.With("part", "river"),
 		// It announces new jobs at most once in this time; by default every 100 ms, and the others wait for the poll.
 		FetchCooldown: fetchCooldown,
+		Middleware:    []rivertype.Middleware{&databaseTime{}},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("couldn't make the job inserter: %w", err)
 	}
 	return c, nil
+}
+
+// databaseTime has jobs that are due at once dated by the database's clock, since that is the clock they are fetched by.
+// River's driver dates them by the process's: where that one is ahead, each job would wait for the difference.
+type databaseTime struct {
+	river.JobInsertMiddlewareDefaults
+}
+
+// InsertMany clears the time of what is due; River's statement puts the database's in its place.
+func (databaseTime) InsertMany(ctx context.Context, jobs []*rivertype.JobInsertParams, insert func(context.Context) ([]*rivertype.JobInsertResult, error)) ([]*rivertype.JobInsertResult, error) {
+	for _, j := range jobs {
+		if j.State == rivertype.JobStateAvailable {
+			j.ScheduledAt, j.CreatedAt = &time.Time{}, &time.Time{}
+		}
+	}
+	return insert(ctx)
 }
 
 // Runner works jobs until it is stopped.
@@ -88,6 +105,7 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 			river.QueueDefault:   {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 		},
 		PeriodicJobs: periodic(),
+		Middleware:   []rivertype.Middleware{&databaseTime{}},
 		RetryPolicy:  retryPolicy{},
 		JobTimeout:   time.Minute,
 		ErrorHandler: errorHandler{log: d.Log},

@@ -20,6 +20,8 @@ type LoginPage struct {
 	Notice string
 	// Next is the path to go to afterwards, already checked to be one of ours.
 	Next string
+	// SignUp offers to create an account.
+	SignUp bool
 	// Demo are the accounts to offer; empty outside development.
 	Demo []DemoAccount
 }

@@ -59,18 +59,30 @@ var sitePages = []ui.NavItem{
 	{Label: "Wallet", Href: "/wallet", Icon: ui.IconWallet},
 }
 
-// nav is the navigation as seen from path.
-func nav(path string) []ui.NavItem {
-	items := make([]ui.NavItem, len(sitePages))
-	for i, item := range sitePages {
-		item.Current = path == item.Href || strings.HasPrefix(path, item.Href+"/")
-		items[i] = item
+// opsPages are the operators' own, below a heading.
+var opsPages = []ui.NavItem{
+	{Label: "Stripe events", Href: "/ops/stripe-events", Icon: ui.IconReceipt, Section: "Operations"},
+}
+
+// nav is the navigation of this person as seen from this page: the organisation's pages for those who have one, and the
+// operations for operators.
+func nav(m PageMeta) []ui.NavItem {
+	var items []ui.NavItem
+	if m.User.Role != "" || !m.User.Operator {
+		items = append(items, sitePages...)
+	}
+	items = append(items, ui.NavItem{Label: "Settings", Href: "/settings", Icon: ui.IconPerson})
+	if m.User.Operator {
+		items = append(items, opsPages...)
+	}
+	for i := range items {
+		items[i].Current = m.Path == items[i].Href || strings.HasPrefix(m.Path, items[i].Href+"/")
 	}
 	return items
 }
 
 func shell(m PageMeta) ui.ShellProps {
-	return ui.ShellProps{Nav: nav(m.Path), Org: m.User.OrgName, Email: m.User.Email, Role: m.User.Role, CSRFToken: m.CSRFToken}
+	return ui.ShellProps{Nav: nav(m), Org: m.User.OrgName, Email: m.User.Email, Role: m.User.Role, CSRFToken: m.CSRFToken}
 }
 
 // htmxConfig is the configuration of htmx: no eval, no scripts in answers, no styles of its own and no copies of pages in
@@ -101,6 +113,8 @@ const (
 	FragmentTopUpForm Fragment = "top-up-form"
 	// FragmentReturn is the state of a top-up on its return page.
 	FragmentReturn Fragment = "return"
+	// FragmentEvent is how an event of Stripe's stands, on its page.
+	FragmentEvent Fragment = "event"
 )
 
 // Part renders the named parts of a page alone, in the order of the page.

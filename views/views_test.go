@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,7 @@ func pages() map[string]templ.Component {
 		all["return "+string(s)] = TopUpReturn(topUpReturn(s))
 	}
 	all["hostile login"] = Login(LoginPage{Meta: hostileMeta(false), Email: hostile, Error: hostile, EmailError: hostile, PasswordError: hostile, Notice: hostile, Next: hostile, Demo: []DemoAccount{{Email: hostile, Password: hostile, Describes: hostile}}})
+	maps.Copy(all, identityPages())
 	all["hostile wallet"] = Wallet(hostileWallet())
 	all["hostile error"] = ErrorPage(ErrorPageModel{Meta: hostileMeta(true), Status: 500, Title: hostile, Sentence: hostile, RequestID: hostile, ActionLabel: hostile, ActionHref: "javascript:alert(1)"})
 	r := topUpReturn(TopUpOpen)

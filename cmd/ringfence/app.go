@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -33,6 +34,7 @@ type app struct {
 	postgres    *embedded.Server // nil with a database of one's own
 	db          *db.DB
 	auth        *auth.Auth
+	verifier    *auth.Verifier // nil where no JWTs are taken
 	ledger      *wallet.Ledger
 	payments    *payments.Service
 }
@@ -57,7 +59,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	if err := a.openDatabase(ctx); err != nil {
 		return nil, err
 	}
-	if a.auth, err = auth.New(a.db, auth.Options{Production: !cfg.Development()}); err != nil {
+	if err := a.openAuth(); err != nil {
 		return nil, err
 	}
 	a.ledger = wallet.New(a.db)
@@ -78,6 +80,40 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 		Min: money.Pence(cfg.TopUpMinPence), Max: money.Pence(cfg.TopUpMaxPence),
 	})
 	return a, err
+}
+
+// openAuth puts identity together as the configuration has it.
+func (a *app) openAuth() (err error) {
+	o := auth.Options{
+		Production: !a.cfg.Development(), LiveKeys: a.cfg.Livemode(), SealKeys: sessionKeys(a.cfg), Now: now,
+		Log: a.log.With("part", "auth"),
+		OpenWallet: func(ctx context.Context, org uuid.UUID) error {
+			return a.db.InTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error { return wallet.Open(ctx, tx, org) })
+		},
+	}
+	if a.cfg.SupabaseURL != "" {
+		a.verifier, err = auth.NewVerifier(auth.VerifierOptions{
+			ProjectURL: a.cfg.SupabaseURL, Secret: []byte(a.cfg.SupabaseJWTSecret.Reveal()), Now: now, Log: o.Log,
+		})
+		if err != nil {
+			return err
+		}
+		o.Verifier = a.verifier
+	}
+	if a.cfg.Auth == config.AuthSupabase {
+		o.Supabase = auth.NewSupabase(a.cfg.SupabaseURL, a.cfg.SupabaseAnonKey.Reveal())
+	}
+	a.auth, err = auth.New(a.db, o)
+	return err
+}
+
+// sessionKeys are the keys of cookies, and of what is sealed for a user.
+func sessionKeys(cfg config.Config) [][]byte {
+	keys := make([][]byte, len(cfg.SessionKeys))
+	for i, k := range cfg.SessionKeys {
+		keys[i] = []byte(k.Reveal())
+	}
+	return keys
 }
 
 // checkoutOrigins are where a browser may be sent to pay; the page's policy and the check of the address share them.

@@ -295,7 +295,8 @@ func (w *creditWatch) all(ctx context.Context) error {
 		err := w.a.db.InSystemTx(ctx, "watching credits appear", func(ctx context.Context, tx *db.Tx) error {
 			return tx.SelectContext(ctx, &fresh, `
 				SELECT t.org_id, t.seq, t.reference FROM unnest($1::uuid[], $2::bigint[]) u (org_id, seq)
-				     CROSS JOIN LATERAL (SELECT * FROM ledger_transactions l WHERE l.org_id = u.org_id AND l.seq > u.seq ORDER BY l.seq LIMIT 10000) t`,
+				     CROSS JOIN LATERAL (SELECT l.org_id, l.seq, l.reference FROM ledger_transactions l
+				                         WHERE l.org_id = u.org_id AND l.seq > u.seq ORDER BY l.seq LIMIT 10000) t`,
 				pq.Array(orgs), pq.Array(seen))
 		})
 		if err != nil {

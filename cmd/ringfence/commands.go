@@ -22,5 +22,6 @@ type commands struct {
 	Doctor  doctorCmd  `cmd:"" help:"Show the effective configuration, without secrets, and check what can be reached."`
 	Verify  verifyCmd  `cmd:"" help:"Check every invariant of the books. Exits 1 if one does not hold."`
 	Credit  creditCmd  `cmd:"" help:"Adjust a wallet, with a reason. The same reference again changes nothing."`
+	APIKey  apiKeyCmd  `cmd:"" name:"apikey" help:"Make, list and revoke API keys."`
 	Bench   benchCmd   `cmd:"" help:"Prepare and run measurements against a running server."`
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ringfence/db/embedded"
+	"ringfence/internal/auth"
 	"ringfence/internal/config"
 )
 
@@ -61,6 +62,11 @@ func diagnoses(cfg config.Config, e *env) []diagnosis {
 				return "", fmt.Errorf("the data directory cannot be used: %w", err)
 			}
 			return fmt.Sprintf("%s is there (%s)", cfg.DataDir, info.Mode()), nil
+		}})
+	}
+	if cfg.Auth == config.AuthSupabase {
+		list = append(list, diagnosis{"supabase", true, func(ctx context.Context) (string, error) {
+			return cfg.SupabaseURL + " answers and takes the key", auth.NewSupabase(cfg.SupabaseURL, cfg.SupabaseAnonKey.Reveal()).Reachable(ctx)
 		}})
 	}
 	hosted := cfg.SandboxAddr != "" && cfg.StripeAPIBase == "http://"+cfg.SandboxAddr // `serve` starts it

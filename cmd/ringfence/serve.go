@@ -112,14 +112,11 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 
 // handler is the web site over the program's parts.
 func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, error) {
-	keys := make([][]byte, len(a.cfg.SessionKeys))
-	for i, k := range a.cfg.SessionKeys {
-		keys[i] = []byte(k.Reveal())
-	}
 	deps := handlers.Deps{
 		Context: ctx, Log: a.log, Now: now, Registry: a.registry,
 		Auth: a.auth, Wallets: a.ledger, Payments: a.payments,
-		BaseURL: a.cfg.BaseURL, SessionKeys: keys, CheckoutOrigins: checkoutOrigins(a.cfg), TrustedProxies: a.cfg.TrustedProxies,
+		BaseURL: a.cfg.BaseURL, SessionKeys: sessionKeys(a.cfg), CheckoutOrigins: checkoutOrigins(a.cfg), TrustedProxies: a.cfg.TrustedProxies,
+		OperatorsNeedFactor: !a.cfg.Development(), SignUp: a.cfg.SignUp == config.SignUpOpen && a.cfg.Auth == config.AuthLocal,
 		Ready: []handlers.Check{
 			{Name: "database", Run: a.db.Ping},
 			{Name: "started", Run: func(context.Context) error {
@@ -131,7 +128,19 @@ func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, e
 		},
 	}
 	if a.cfg.Development() {
-		deps.Demo = demoAccounts()
+		if a.cfg.Auth == config.AuthLocal { // a provider does not know the demo's users
+			deps.Demo = demoAccounts()
+		}
+		deps.DevUser, deps.ListenAddr = a.cfg.DevUser, a.cfg.Addr
+		if a.cfg.DevUser != "" {
+			a.log.WarnContext(ctx, "requests to the API from this machine need no credential", "act_as", a.cfg.DevUser)
+		}
+	}
+	if a.verifier != nil {
+		if err := a.verifier.Start(ctx); err != nil {
+			return nil, err
+		}
+		deps.Ready = append(deps.Ready, handlers.Check{Name: "token keys", Run: a.verifier.Ready})
 	}
 	return handlers.New(deps)
 }
@@ -188,9 +197,13 @@ func startSandbox(ctx context.Context, cfg config.Config, a *app) (*sandbox.Serv
 // welcome tells the developer where to go.
 func (a *app) welcome(e *env) {
 	say(e.stdout, "\n  Ringfence is running at %s", a.cfg.BaseURL)
-	say(e.stdout, "  Sign in as %s with the password %s", demoUsers[0].email, demoAccounts()[0].Password)
-	for _, u := range demoUsers[1:] {
-		say(e.stdout, "          or %-27s (%s)", u.email, u.describes)
+	if a.cfg.Auth == config.AuthLocal {
+		say(e.stdout, "  Sign in as %s with the password %s", demoUsers[0].email, demoAccounts()[0].Password)
+		for _, u := range demoUsers[1:] {
+			say(e.stdout, "          or %-27s (%s)", u.email, u.describes)
+		}
+	} else {
+		say(e.stdout, "  Sign in as a user of %s; who may see which organisation is in the table memberships", a.cfg.SupabaseURL)
 	}
 	if a.cfg.SandboxAddr != "" {
 		say(e.stdout, "  The sandbox with its Stripe is at http://%s", a.cfg.SandboxAddr)

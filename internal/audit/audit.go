@@ -12,7 +12,7 @@ import (
 	"ringfence/db"
 )
 
-// Actor is who did it: "user:<id>", "operator:<id>", "stripe:<event>", "system:<part>" or "cli:<login>".
+// Actor is who did it: "user:<id>", "operator:<id>", "key:<id>", "stripe:<event>", "system:<part>" or "cli:<login>".
 type Actor string
 
 // User is a person of a tenant.
@@ -20,6 +20,9 @@ func User(id uuid.UUID) Actor { return Actor("user:" + id.String()) }
 
 // Operator is a person of the platform.
 func Operator(id uuid.UUID) Actor { return Actor("operator:" + id.String()) }
+
+// Key is a program of a tenant, by the API key that it showed.
+func Key(id uuid.UUID) Actor { return Actor("key:" + id.String()) }
 
 // Stripe is what Stripe told us with an event.
 func Stripe(eventID string) Actor { return Actor("stripe:" + eventID) }

@@ -48,9 +48,8 @@ func (a *Auth) CreateOrganization(ctx context.Context, tx *db.Tx, name string) (
 // unique among the users of the local provider. Faults: Invalid with the field "email" or "password", Conflict with
 // "email". After a Conflict tx can only be rolled back.
 func (a *Auth) CreateUser(ctx context.Context, tx *db.Tx, email, password string, role PlatformRole) (User, error) {
-	u := User{Email: normalEmail(email), PlatformRole: role}
-	if parsed, err := mail.ParseAddress(u.Email); err != nil || parsed.Address != u.Email || len(u.Email) > maxEmail || !storable(u.Email) {
-		return User{}, fault.Field("email", "Enter an email address such as name@example.com.")
+	if err := checkEmail(normalEmail(email)); err != nil {
+		return User{}, err
 	}
 	if role != PlatformNone && role != PlatformOperator {
 		return User{}, fault.Field("platform_role", "This platform role does not exist.")
@@ -59,6 +58,23 @@ func (a *Auth) CreateUser(ctx context.Context, tx *db.Tx, email, password string
 	if err != nil {
 		return User{}, err
 	}
+	return addUser(ctx, tx, email, hash, role)
+}
+
+func checkEmail(email string) error {
+	if parsed, err := mail.ParseAddress(email); err != nil || parsed.Address != email || len(email) > maxEmail || !storable(email) {
+		return fault.Field("email", "Enter an email address such as name@example.com.")
+	}
+	return nil
+}
+
+// addUser adds a user whose password is hashed already.
+func addUser(ctx context.Context, tx *db.Tx, email, hash string, role PlatformRole) (User, error) {
+	u := User{Email: normalEmail(email), PlatformRole: role}
+	if err := checkEmail(u.Email); err != nil {
+		return User{}, err
+	}
+	var err error
 	if u.ID, err = uuid.NewV7(); err != nil {
 		return User{}, fmt.Errorf("couldn't make an id: %w", err)
 	}

@@ -6,14 +6,18 @@
 package auth
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/alexedwards/argon2id"
 	"github.com/google/uuid"
 
 	"ringfence/db"
+	"ringfence/internal/audit"
 )
 
 // Role is what a member may do in one organisation.
@@ -43,13 +47,32 @@ type Identity struct {
 	OrgID   uuid.UUID
 	OrgName string
 	Role    Role
-	// Operator says that the platform role is operator. It gives no right inside an organisation.
+	// Operator says that the platform role is operator. It gives no right inside an organisation, and programs never
+	// have it.
 	Operator  bool
-	SessionID SessionID
+	SessionID SessionID // zero for programs
+	// KeyID is the API key that a program showed; uuid.Nil otherwise. There is no user then, and no Role.
+	KeyID uuid.UUID
+	// Scopes are what may be done through the API: what a key was given, or what a person's role allows.
+	Scopes Scopes
+	// Pending says that the password was right and the second factor is still to come: nothing may be done yet.
+	Pending bool
+	// SecondFactor says that a second factor was given in this session.
+	SecondFactor bool
+	// Local says that the user's password is kept here, and not by an outside provider.
+	Local bool
 }
 
 // CanPay reports whether this identity may spend or add the organisation's money.
 func (i Identity) CanPay() bool { return i.Role == RoleOwner || i.Role == RoleMember }
+
+// Actor is the identity in the audit log.
+func (i Identity) Actor() audit.Actor {
+	if i.KeyID != uuid.Nil {
+		return audit.Key(i.KeyID)
+	}
+	return actor(i.UserID, i.Operator)
+}
 
 // Options tune [New]. The zero value is right for production except for Production itself.
 type Options struct {
@@ -68,6 +91,26 @@ type Options struct {
 	Hash *argon2id.Params
 	// HashesAtOnce bounds the memory that sign-ins use together: this many times Hash.Memory. Default 2.
 	HashesAtOnce int
+	// FactorFailures is how many wrong codes of the second factor a user may give in a Window; default 5.
+	FactorFailures int
+	// SignUps is how many sign-ups an address may try in a Window, whatever comes of them; default 20.
+	SignUps int
+	// SealKeys close what is secret and has to be read again (second factors, a provider's grants); each has at least 32
+	// bytes. The first seals, all open. Without any, neither can be used.
+	SealKeys [][]byte
+	// Verifier checks the JWTs of programs and of Supabase; nil refuses every JWT.
+	Verifier *Verifier
+	// Supabase checks the passwords instead of our own table. It needs Verifier and SealKeys.
+	Supabase *Supabase
+	// LiveKeys makes API keys that are named live instead of test.
+	LiveKeys bool
+	// OpenWallet gives a new organisation its wallet; it is safe to repeat. [Auth.SignUp] and [Auth.Sweep] need it.
+	OpenWallet func(ctx context.Context, org uuid.UUID) error
+	// Now is the clock by which a good API key is remembered for half a second; nil remembers none. All other times come
+	// from the database layer's clock.
+	Now func() time.Time
+	// Log hears of an outside provider's failures; nil is silent.
+	Log *slog.Logger
 }
 
 // Auth keeps users and sessions. It is safe for concurrent use.
@@ -77,6 +120,8 @@ type Auth struct {
 	hashing chan struct{} // a slot for each password hash under way
 	// nobody is the hash that a sign-in without a matching account is checked against, so that it costs the same.
 	nobody string
+	sealer sealer
+	seen   *keyCache
 }
 
 // New returns the keeper of users and sessions in d. Times come from the database layer's clock.
@@ -102,9 +147,25 @@ func New(d *db.DB, o Options) (*Auth, error) {
 	if o.HashesAtOnce == 0 {
 		o.HashesAtOnce = 2
 	}
+	if o.FactorFailures == 0 {
+		o.FactorFailures = 5
+	}
+	if o.SignUps == 0 {
+		o.SignUps = 20
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Supabase != nil && (o.Verifier == nil || len(o.SealKeys) == 0) {
+		return nil, errors.New("signing in through Supabase needs a verifier of its tokens and a key to seal them with")
+	}
+	sealer, err := newSealer(o.SealKeys)
+	if err != nil {
+		return nil, err
+	}
 	nobody, err := argon2id.CreateHash(rand.Text(), o.Hash)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't hash passwords: %w", err)
 	}
-	return &Auth{db: d, o: o, hashing: make(chan struct{}, o.HashesAtOnce), nobody: nobody}, nil
+	return &Auth{db: d, o: o, hashing: make(chan struct{}, o.HashesAtOnce), nobody: nobody, sealer: sealer, seen: newKeyCache()}, nil
 }

@@ -46,8 +46,9 @@ type attempt struct {
 //
 // Faults: Unauthenticated, the same and after the same work whether the account is unknown, disabled or the password
 // wrong; TooMany with RetryAfter when the account or the address failed too often; Unavailable when too many sign-ins
-// wait; Forbidden for an account that belongs nowhere. Only failures count towards the limits. A repeat begins another
-// session.
+// wait, or the outside provider does not answer; Forbidden for an account that belongs nowhere. Only failures count
+// towards the limits. A repeat begins another session. Of a user with a second factor the session is pending: see
+// [Identity] and [Auth.GiveFactor].
 func (a *Auth) SignIn(ctx context.Context, email, password, address, userAgent string) (token string, who Identity, err error) {
 	email = normalEmail(email)
 	if len(email) > maxEmail || !storable(email) {
@@ -61,15 +62,9 @@ func (a *Auth) SignIn(ctx context.Context, email, password, address, userAgent s
 	if err != nil {
 		return "", Identity{}, err
 	}
-	hash := a.nobody
-	if at.found.Hash.Valid {
-		hash = at.found.Hash.String
-	}
-	match, outdated, err := a.checkPassword(ctx, password, hash)
-	if err != nil { // nothing was learned about the password, so nothing is counted
-		return "", Identity{}, errors.Join(err, a.db.InSystemTx(ctx, "sign-in given up", at.forget))
-	}
-	if !match || !at.found.Hash.Valid || at.found.Disabled {
+	proof, err := a.prove(ctx, at, email, password)
+	switch {
+	case errors.Is(err, errWrong):
 		err := a.db.InSystemTx(ctx, "refused sign-in", func(ctx context.Context, tx *db.Tx) error {
 			return recordRefusal(ctx, tx, at, address)
 		})
@@ -77,24 +72,56 @@ func (a *Auth) SignIn(ctx context.Context, email, password, address, userAgent s
 			return "", Identity{}, err
 		}
 		return "", Identity{}, refused()
+	case err != nil: // nothing was learned about the password, so nothing is counted
+		return "", Identity{}, errors.Join(err, a.db.InSystemTx(ctx, "sign-in given up", at.forget))
 	}
 	token, id := newToken()
 	err = a.db.InSystemTx(ctx, "sign-in", func(ctx context.Context, tx *db.Tx) (err error) {
 		if err := at.succeed(ctx, tx); err != nil {
 			return err
 		}
-		if outdated {
+		if proof.outdated {
 			if err := a.rehash(ctx, tx, at.found.ID, password); err != nil {
 				return err
 			}
 		}
-		who, err = a.startSession(ctx, tx, at.found, id, address, userAgent)
+		who, err = a.startSession(ctx, tx, proof.user, start{id: id, address: address, userAgent: userAgent, org: proof.org, grant: proof.grant})
 		return err
 	})
 	if err != nil {
 		return "", Identity{}, err
 	}
 	return token, who, nil
+}
+
+// errWrong says that the password is not the account's, or that there is no such account.
+var errWrong = errors.New("wrong email or password")
+
+// proof is what a right password shows.
+type proof struct {
+	user     account
+	outdated bool          // the password is to be hashed anew
+	org      uuid.NullUUID // where the provider says the user works
+	grant    *sealedGrant  // the outside provider's, if there is one
+}
+
+// prove checks the password where it is kept.
+func (a *Auth) prove(ctx context.Context, at attempt, email, password string) (proof, error) {
+	if a.o.Supabase != nil {
+		return a.proveOutside(ctx, email, password)
+	}
+	hash := a.nobody
+	if at.found.Hash.Valid {
+		hash = at.found.Hash.String
+	}
+	match, outdated, err := a.checkPassword(ctx, password, hash)
+	switch {
+	case err != nil:
+		return proof{}, err
+	case !match || !at.found.Hash.Valid || at.found.Disabled:
+		return proof{}, errWrong
+	}
+	return proof{user: at.found, outdated: outdated}, nil
 }
 
 // begin judges the limits, counts the attempt and looks the account up.
@@ -136,6 +163,9 @@ func (a *Auth) begin(ctx context.Context, tx *db.Tx, email, address string) (att
 		return at, err
 	}
 	at.last = !full.IsZero()
+	if a.o.Supabase != nil {
+		return at, nil // who it is, the provider says
+	}
 	err = tx.GetContext(ctx, &at.found, `
 		SELECT id, password_hash, disabled_at IS NOT NULL AS disabled, coalesce(platform_role = 'operator', false) AS operator
 		FROM users WHERE issuer = $1 AND email = $2`, issuerLocal, email)

@@ -46,8 +46,14 @@ type Config struct {
 	SupabaseURL string `env:"SUPABASE_URL"`
 	// SupabaseAnonKey is the key that GoTrue wants with every request.
 	SupabaseAnonKey Secret `env:"SUPABASE_ANON_KEY"`
-	// SupabaseJWTSecret is the HS256 secret of a legacy project; unset means the project's published keys.
+	// SupabaseJWTSecret is the HS256 secret of a legacy project; unset means the project's published keys. It needs
+	// SupabaseURL, which is who the tokens must come from.
 	SupabaseJWTSecret Secret `env:"SUPABASE_JWT_SECRET"`
+	// SignUp says whether strangers may make an organisation of their own.
+	SignUp SignUp `env:"RINGFENCE_SIGNUP" envDefault:"open"`
+	// DevUser is the e-mail of the local user that requests to the API act as when they show no credential; development
+	// only, and only for requests from this machine. Empty means nobody.
+	DevUser string `env:"RINGFENCE_DEV_USER"`
 
 	// StripeSecretKey is a secret or restricted API key. Its name says whether real money moves: see Livemode.
 	StripeSecretKey Secret `env:"STRIPE_SECRET_KEY"`

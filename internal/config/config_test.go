@@ -242,6 +242,9 @@ func TestEachFaultAlone(t *testing.T) {
 		{prod, "SUPABASE_URL", "http://abc.supabase.co", "not https"},
 		{prod, "SUPABASE_URL", "abc", "not a plain URL"},
 		{prod, "SUPABASE_JWT_SECRET", "short", "shorter than 32"},
+		{prod, "RINGFENCE_SIGNUP", "maybe", "neither open nor closed"},
+		{prod, "RINGFENCE_DEV_USER", "owner@harbour.example", "development feature"},
+		{dev, "RINGFENCE_DEV_USER", "Owner <owner@harbour.example>", "not an email address"},
 		{prod, "STRIPE_SECRET_KEY", "", "not set"},
 		{prod, "STRIPE_SECRET_KEY", "pk_live_4eC39HqLyj", "publishable"},
 		{prod, "STRIPE_SECRET_KEY", "sk_live_", "not a Stripe secret key"},
@@ -359,4 +362,29 @@ func TestTrustedNetworks(t *testing.T) {
 	if config.Networks(nil).Contains(netip.MustParseAddr("127.0.0.1")) {
 		t.Error("nobody's list trusts somebody")
 	}
+}
+
+// A user without a sign-in exists on this machine alone: in production, and where others could reach us, nothing starts.
+func TestDevUser(t *testing.T) {
+	dev := with(development(t), "RINGFENCE_DEV_USER", "owner@harbour.example")
+	if c := load(t, dev); c.DevUser != "owner@harbour.example" {
+		t.Errorf("the user is %q", c.DevUser)
+	}
+	for _, addr := range []string{"0.0.0.0:8080", ":8080", "192.0.2.1:8080", "[::]:8080"} {
+		if got := faults(t, with(dev, "RINGFENCE_ADDR", addr)); len(got) != 1 || got[0].Variable != "RINGFENCE_ADDR" {
+			t.Errorf("on %s: %v", addr, got)
+		}
+	}
+	if got := faults(t, with(production(), "RINGFENCE_DEV_USER", "owner@harbour.example")); len(got) != 1 || got[0].Variable != "RINGFENCE_DEV_USER" {
+		t.Errorf("in production: %v", got)
+	}
+}
+
+// A secret without a project would check signatures and believe any issuer.
+func TestJWTSecretNeedsItsProject(t *testing.T) {
+	secret := strings.Repeat("j", 32)
+	if got := faults(t, with(production(), "SUPABASE_JWT_SECRET", secret)); len(got) != 1 || got[0].Variable != "SUPABASE_URL" {
+		t.Errorf("alone: %v", got)
+	}
+	load(t, with(production(), "SUPABASE_JWT_SECRET", secret, "SUPABASE_URL", "https://abc.supabase.co"))
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/mail"
 	"slices"
 	"strings"
 )
@@ -20,7 +21,7 @@ var required = []struct{ name, remedy string }{
 }
 
 // developmentOnly are features that must not exist in production, where a set one shows a copied configuration.
-var developmentOnly = []string{"RINGFENCE_SANDBOX_ADDR"}
+var developmentOnly = []string{"RINGFENCE_SANDBOX_ADDR", "RINGFENCE_DEV_USER"}
 
 // checkProduction wants what production cannot do without, and refuses development's conveniences.
 func (l *loader) checkProduction() {
@@ -51,6 +52,7 @@ func (l *loader) check(c *Config) {
 	}
 	l.secrets("RINGFENCE_SESSION_KEYS", c.SessionKeys, sessionKey)
 	l.checkSupabase(c)
+	l.checkDevUser(c)
 
 	if c.StripeSecretKey.IsSet() {
 		l.fault("STRIPE_SECRET_KEY", checkStripeKey(c.StripeSecretKey.Reveal(), c.Env == Development))
@@ -122,9 +124,22 @@ func (l *loader) checkSupabase(c *Config) {
 		l.require("SUPABASE_ANON_KEY", "RINGFENCE_AUTH=supabase needs the project's anon key, from its API settings.")
 	}
 	l.checkURL("SUPABASE_URL", &c.SupabaseURL, false)
-	// RFC 7518, section 3.2: an HS256 key is no shorter than the hash.
-	if c.SupabaseJWTSecret.IsSet() && len(c.SupabaseJWTSecret.Reveal()) < 32 {
+	switch secret := c.SupabaseJWTSecret.Reveal(); {
+	case secret == "":
+	case len(secret) < 32: // RFC 7518, section 3.2: an HS256 key is no shorter than the hash
 		l.fault("SUPABASE_JWT_SECRET", &problem{"is shorter than 32 characters", "Copy the legacy JWT secret whole from the project's settings, or leave it unset to use its published keys."})
+	case c.Auth != AuthSupabase:
+		l.require("SUPABASE_URL", "SUPABASE_JWT_SECRET alone does not say whose tokens to believe: give the project's address.")
+	}
+}
+
+// checkDevUser wants an e-mail address. That development listens on loopback alone, checkAddresses sees to.
+func (l *loader) checkDevUser(c *Config) {
+	if c.DevUser == "" {
+		return
+	}
+	if parsed, err := mail.ParseAddress(c.DevUser); err != nil || parsed.Address != c.DevUser {
+		l.fault("RINGFENCE_DEV_USER", &problem{"is not an email address", "Name a user of the demo, for example owner@harbour.example, or leave it unset."})
 	}
 }
 

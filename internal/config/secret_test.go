@@ -73,6 +73,7 @@ func TestConfigNeverShowsSecrets(t *testing.T) {
 	canaries := map[string]string{
 		"DATABASE_URL":           "postgres://app:canaryDb@db/x",
 		"RINGFENCE_SESSION_KEYS": keyHex,
+		"SUPABASE_URL":           "https://abc.supabase.co",
 		"SUPABASE_ANON_KEY":      "canaryAnon",
 		"SUPABASE_JWT_SECRET":    "canaryJwtSecretOfThirtyTwoLetters",
 		"STRIPE_SECRET_KEY":      "sk_live_canaryKey",
@@ -130,6 +131,8 @@ func TestMasked(t *testing.T) {
 		{"SUPABASE_URL", "", config.Unset},
 		{"SUPABASE_ANON_KEY", "", config.Unset},
 		{"SUPABASE_JWT_SECRET", "", config.Unset},
+		{"RINGFENCE_SIGNUP", "open", config.FromDefault},
+		{"RINGFENCE_DEV_USER", "", config.Unset},
 		{"STRIPE_SECRET_KEY", "[secret]", config.FromGeneration},
 		{"STRIPE_WEBHOOK_SECRET", "[secret]", config.FromEnvironment},
 		{"STRIPE_API_BASE", "http://127.0.0.1:8091", config.FromDefault},

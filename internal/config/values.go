@@ -51,6 +51,25 @@ func (a *AuthProvider) UnmarshalText(b []byte) error {
 	return &problem{"is not a known sign-in provider", "Set it to local or supabase."}
 }
 
+// SignUp says who may make an organisation.
+type SignUp string
+
+// The ways.
+const (
+	SignUpOpen   SignUp = "open"   // anybody, on the sign-up page
+	SignUpClosed SignUp = "closed" // nobody; there is no such page
+)
+
+// UnmarshalText takes the known names only.
+func (s *SignUp) UnmarshalText(b []byte) error {
+	switch v := SignUp(b); v {
+	case SignUpOpen, SignUpClosed:
+		*s = v
+		return nil
+	}
+	return &problem{"is neither open nor closed", "Set it to open or closed."}
+}
+
 // Micros is an exchange rate in millionths.
 type Micros int64
 
