@@ -35,11 +35,11 @@ type Tx struct {
 // ReadWidely lets the rest of the transaction read whole tables: for checks and reports that look at everything, which
 // the pools' settings would send through indexes row by row.
 func (tx *Tx) ReadWidely(ctx context.Context) error {
-	settings := `SET LOCAL plan_cache_mode = auto`
+	settings := []string{"SET LOCAL plan_cache_mode = auto"}
 	for _, name := range indexOnly {
-		settings += `; SET LOCAL ` + name + ` = on`
+		settings = append(settings, "SET LOCAL "+name+" = on")
 	}
-	if _, err := tx.ExecContext(ctx, settings); err != nil {
+	if _, err := tx.ExecContext(ctx, strings.Join(settings, "; ")); err != nil {
 		return fmt.Errorf("couldn't let the transaction read whole tables: %w", err)
 	}
 	return nil

@@ -409,11 +409,11 @@ func (p *person) cookie() *http.Cookie {
 	return cookies[i]
 }
 
-// checkout begins a top-up and gives the address of the page to pay on.
-func (p *person) checkout(amount, currency string) string {
+// checkout begins a top-up in pounds and gives the address of the page to pay on.
+func (p *person) checkout(amount string) string {
 	p.t.Helper()
 	p.get("/wallet", http.StatusOK)
-	to := p.post("/wallet/top-ups", url.Values{"amount": {amount}, "currency": {currency}}, http.StatusSeeOther).to
+	to := p.post("/wallet/top-ups", url.Values{"amount": {amount}, "currency": {"gbp"}}, http.StatusSeeOther).to
 	if !strings.HasPrefix(to, "http://127.0.0.1:") || strings.ContainsAny(to, "?#") {
 		p.t.Fatalf("the checkout is at %q", to)
 	}

@@ -25,7 +25,7 @@ func TestOperations(t *testing.T) {
 	})
 
 	harbour := signedInAs(t, s, owner)
-	harbour.post(harbour.checkout("50.00", "gbp")+"/pay", url.Values{}, http.StatusSeeOther)
+	harbour.post(harbour.checkout("50.00")+"/pay", url.Values{}, http.StatusSeeOther)
 	harbour.waitBalance("£619.00")
 	until(t, "the payment's events to be worked", func() bool {
 		return s.count(t, `SELECT count(*) FROM stripe_events`) >= 2 && s.count(t, `SELECT count(*) FROM stripe_events WHERE state = 'received'`) == 0

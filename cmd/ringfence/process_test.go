@@ -132,7 +132,7 @@ func TestProcesses(t *testing.T) {
 	})
 	harbour := signedIn(t, e.base(), owner)
 	harbour.waitBalance("£569.00")
-	checkout := harbour.checkout("50.00", "gbp")
+	checkout := harbour.checkout("50.00")
 	harbour.post(checkout+"/pay", url.Values{}, http.StatusSeeOther)
 	harbour.waitBalance("£619.00")
 
@@ -160,7 +160,7 @@ func TestProcesses(t *testing.T) {
 	beside.ready(t, second.base())
 	there := signedIn(t, second.base(), owner)
 	there.waitBalance("£619.00")
-	there.post(there.checkout("10.00", "gbp")+"/pay", url.Values{}, http.StatusSeeOther)
+	there.post(there.checkout("10.00")+"/pay", url.Values{}, http.StatusSeeOther)
 	there.waitBalance("£629.00")
 	harbour.waitBalance("£629.00")
 	if code := beside.end(t, syscall.SIGTERM); code != 0 {
@@ -232,7 +232,7 @@ func TestApart(t *testing.T) {
 	t.Parallel()
 	e := serveApart(t)
 	harbour := signedIn(t, e.base(), owner)
-	harbour.post(harbour.checkout("50.00", "gbp")+"/pay", url.Values{}, http.StatusSeeOther)
+	harbour.post(harbour.checkout("50.00")+"/pay", url.Values{}, http.StatusSeeOther)
 	until(t, "the events to be stored", func() bool {
 		return e.count(t, `SELECT count(*) FROM stripe_events WHERE state = 'received' AND type LIKE '%.completed'`) == 1
 	})
