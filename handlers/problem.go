@@ -108,7 +108,8 @@ func retryAfter(f *fault.Error) string {
 // wantsJSON reports whether the sender is a program. An EventSource reads neither, and only sees the status.
 func wantsJSON(r *http.Request, v *visit) bool {
 	accept := r.Header.Get("Accept")
-	return v.is(Webhook) || strings.HasPrefix(r.URL.Path, "/api/") || r.Header.Get("Authorization") != "" ||
+	_, authorization := r.Header["Authorization"] // an empty one too
+	return v.is(Webhook) || strings.HasPrefix(r.URL.Path, "/api/") || authorization ||
 		!strings.Contains(accept, "text/html") &&
 			(strings.Contains(accept, "application/json") || strings.Contains(accept, "application/problem+json") || strings.Contains(accept, "text/event-stream"))
 }

@@ -47,7 +47,7 @@ var (
 	// secretNames are attributes that are never shown, whatever they hold.
 	secretNames = []string{"password", "secret", "token", "authorization", "cookie", "signature", "api_key", "database_url"}
 	// secretShapes are secrets that turn up inside other text, such as a provider's error. Even a prefix is too much.
-	secretShapes = regexp.MustCompile(`(?i)\b(sk|rk|pk|whsec)_[A-Za-z0-9_]{6,}|\bbearer\s+[^\s",]+|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]+|\b(postgres(ql)?://)[^@\s/]*@`)
+	secretShapes = regexp.MustCompile(`(?i)\b(sk|rk|pk|rf|whsec)_[A-Za-z0-9_]{6,}|\bbearer\s+[^\s",]+|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]+|\b(postgres(ql)?://)[^@\s/]*@`)
 )
 
 // redact is the last line of defence; the first is that nobody logs a secret.

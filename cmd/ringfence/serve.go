@@ -171,7 +171,7 @@ func patient(ctx context.Context) context.Context {
 
 // sandbox starts the stand-in providers, unless the configuration points elsewhere or another process has them.
 func (a *app) sandbox(ctx context.Context) (stop func() error, err error) {
-	if a.cfg.SandboxAddr == "" || a.cfg.StripeAPIBase != "http://"+a.cfg.SandboxAddr {
+	if !a.usesSandbox() {
 		return func() error { return nil }, nil
 	}
 	s, err := startSandbox(ctx, a.cfg, a)
@@ -183,6 +183,11 @@ func (a *app) sandbox(ctx context.Context) (stop func() error, err error) {
 		return nil, fmt.Errorf("couldn't start the sandbox: %w", err)
 	}
 	return s.Close, nil
+}
+
+// usesSandbox reports whether the configuration points at the stand-in providers.
+func (a *app) usesSandbox() bool {
+	return a.cfg.SandboxAddr != "" && a.cfg.StripeAPIBase == "http://"+a.cfg.SandboxAddr
 }
 
 // startSandbox runs the sandbox as the configuration describes it.
@@ -205,7 +210,7 @@ func (a *app) welcome(e *env) {
 	} else {
 		say(e.stdout, "  Sign in as a user of %s; who may see which organisation is in the table memberships", a.cfg.SupabaseURL)
 	}
-	if a.cfg.SandboxAddr != "" {
+	if a.usesSandbox() {
 		say(e.stdout, "  The sandbox with its Stripe is at http://%s", a.cfg.SandboxAddr)
 	}
 	say(e.stdout, "  Ctrl-C stops everything; the data stays in %s\n", a.cfg.DataDir)

@@ -85,7 +85,11 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Client == nil {
-		o.Client = &http.Client{Timeout: fetchKeys}
+		o.Client = &http.Client{
+			Timeout: fetchKeys,
+			// The keys come from the configured address or not at all.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
 	}
 	methods := []string{jwt.SigningMethodES256.Alg(), jwt.SigningMethodRS256.Alg()}
 	if len(o.Secret) > 0 {

@@ -116,6 +116,7 @@ func (s *Service) commit(events []received) []batch.Result[bool] {
 	// No request decides about the others' commit, so none of their contexts is used.
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
+	s.fresh.giveWay()
 	results := make([]batch.Result[bool], len(events))
 	stored, err := s.storeEvents(ctx, events)
 	if errors.Is(err, db.ErrCommitUnknown) {

@@ -121,8 +121,12 @@ func (s *Service) Limits() (smallest, largest money.Pence) { return s.min, s.max
 // seconds, and the library repeats it once, under the same idempotency key, where that is safe.
 func newStripe(key, base string) *client.API {
 	backend := stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
-		URL:               new(base),
-		HTTPClient:        &http.Client{Timeout: 10 * time.Second},
+		URL: new(base),
+		HTTPClient: &http.Client{
+			Timeout: 10 * time.Second,
+			// Stripe's API does not redirect; whoever would must not get the key.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
 		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull}, // errors come back to us and are logged once
 		MaxNetworkRetries: stripe.Int64(1),
 		EnableTelemetry:   new(false),

@@ -37,7 +37,7 @@ const maxAttempts = 60
 
 // retryAfter is the pause after the n-th failed attempt: 1 s, 2 s, 4 s … up to one hour.
 func retryAfter(attempt int) time.Duration {
-	return min(time.Second<<min(attempt-1, 12), time.Hour)
+	return min(time.Second<<min(max(attempt-1, 0), 12), time.Hour)
 }
 
 // event is a stored event on its way to being worked.
@@ -75,6 +75,8 @@ const workBatch = 1000
 // processAll works the events of several jobs together.
 func (s *Service) processAll(jobs []EventBatch) []batch.Result[struct{}] {
 	var all EventBatch
+	s.fresh.begin()
+	defer s.fresh.end()
 	s.fresh.addTo(&all)
 	for _, j := range jobs {
 		all.IDs, all.Orgs, all.Strays = append(all.IDs, j.IDs...), append(all.Orgs, j.Orgs...), append(all.Strays, j.Strays...)
@@ -91,8 +93,48 @@ func (s *Service) processAll(jobs []EventBatch) []batch.Result[struct{}] {
 // so that under load rounds grow instead of the queue. They are no more than hints: whatever is forgotten here has its job,
 // and whatever is named twice is settled once.
 type hints struct {
-	mu   sync.Mutex
-	jobs []EventBatch
+	mu    sync.Mutex
+	jobs  []EventBatch
+	round chan struct{} // closed at the end of the round under way; nil between rounds
+}
+
+// begin and end bracket a round of work.
+func (h *hints) begin() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.round = make(chan struct{})
+}
+
+func (h *hints) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	close(h.round)
+	h.round = nil
+}
+
+const (
+	// maxAhead is how many stored events may wait for the round under way before storing more of them lets it finish
+	// first, for at most letFinish: on a busy machine what is stored faster than it is worked only waits longer.
+	maxAhead  = 64
+	letFinish = 20 * time.Millisecond
+)
+
+// giveWay waits for the round under way if too much waits for it already.
+func (h *hints) giveWay() {
+	h.mu.Lock()
+	ahead := 0
+	for _, j := range h.jobs {
+		ahead += len(j.IDs)
+	}
+	round := h.round
+	h.mu.Unlock()
+	if round == nil || ahead < maxAhead {
+		return
+	}
+	select {
+	case <-round:
+	case <-time.After(letFinish):
+	}
 }
 
 // maxHints bounds the stored batches that are remembered; a process without workers forgets the older ones.

@@ -1,0 +1,691 @@
+package handlers_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+
+	"ringfence/db"
+	"ringfence/db/dbtest"
+	"ringfence/handlers"
+	"ringfence/internal/audit"
+	"ringfence/internal/auth"
+	"ringfence/internal/fault"
+	"ringfence/internal/payments"
+	"ringfence/internal/wallet"
+)
+
+// The callers of the matrix, in the order of its columns. All that is asked for belongs to Harbour Dental.
+const (
+	stranger = iota // signed out
+	viewer          // of Harbour Dental, as member and owner
+	member
+	owner
+	platform // an operator, in no organisation
+	outsider // the owner of another organisation
+	program  // an API key of Harbour Dental with every scope
+	callers
+)
+
+var callerNames = [callers]string{"signed out", "viewer", "member", "owner", "operator", "another organisation's owner", "API key"}
+
+var callerEmails = [callers]string{
+	viewer: "viewer@harbour.example", member: "member@harbour.example", owner: "owner@harbour.example",
+	platform: operator, outsider: "owner@second.example",
+}
+
+// rule is what one route answers to each caller who asks for it properly: signed in, from our own page, with its token.
+type rule struct {
+	status [callers]int
+	form   url.Values // what is sent; {org} is Harbour Dental's id
+	// id is the row of Harbour Dental that stands for the pattern's wildcard, in table.
+	id, table string
+	// counts says that a refusal is written down, as the limits of guesses need.
+	counts bool
+}
+
+// matrix is who may do what, route by route. A new route is added here by hand, so that somebody thinks about each caller;
+// a form that is sent incomplete on purpose is 422 for whom the route lets in. The columns are the callers above, in order.
+func matrix(f fixture) map[string]rule {
+	pages := func(status ...int) rule { return rule{status: [callers]int(status)} }
+	public, person := pages(200, 200, 200, 200, 200, 200, 200), pages(303, 200, 200, 200, 200, 200, 403)
+	bad := url.Values{"code": {"000000"}}
+	return map[string]rule{
+		"GET /{$}":                 pages(303, 303, 303, 303, 303, 303, 303),
+		"GET /login":               pages(200, 303, 303, 303, 303, 303, 303),
+		"POST /login":              {status: [callers]int{401, 401, 401, 401, 401, 401, 403}, form: url.Values{"email": {"x@x.example"}, "password": {"x"}}, counts: true},
+		"GET /login/second-factor": pages(303, 303, 303, 303, 303, 303, 303),
+		"POST /login/second-factor": {
+			status: [callers]int{303, 303, 303, 303, 303, 303, 403}, form: bad, // nobody's sign-in waits for a code
+		},
+		"GET /signup":  pages(200, 303, 303, 303, 303, 303, 303),
+		"POST /signup": {status: [callers]int{422, 422, 422, 422, 422, 422, 403}, counts: true},
+		"POST /logout": pages(303, 303, 303, 303, 303, 303, 403),
+
+		"GET /dashboard":     pages(303, 200, 200, 200, 303, 200, 403),
+		"GET /wallet":        pages(303, 200, 200, 200, 403, 200, 403),
+		"GET /wallet/stream": pages(303, 200, 200, 200, 403, 200, 403),
+		"POST /wallet/quote": {
+			status: [callers]int{303, 403, 200, 200, 403, 200, 403}, form: url.Values{"amount": {"50"}, "currency": {"gbp"}},
+		},
+		"POST /wallet/top-ups": {
+			status: [callers]int{303, 403, 303, 303, 403, 303, 403}, form: url.Values{"amount": {"60"}, "currency": {"gbp"}},
+		},
+		"GET /wallet/top-ups/{id}": {status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: f.topUp, table: "top_ups"},
+
+		"GET /ops":                             pages(303, 404, 404, 404, 303, 404, 404),
+		"GET /ops/stripe-events":               pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/stripe-events/replay-failed": pages(303, 404, 404, 404, 200, 404, 404),
+		"POST /ops/stripe-events/replay-failed": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, form: url.Values{"reason": {f.reason}, "confirm": {"yes"}},
+		},
+		"GET /ops/stripe-events/{id}":         {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.event, table: "stripe_events"},
+		"GET /ops/stripe-events/{id}/payload": {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.event, table: "stripe_events"},
+		"POST /ops/stripe-events/{id}/replay": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: f.event, table: "stripe_events", form: url.Values{"reason": {f.reason}},
+		},
+
+		"GET /settings":                               person,
+		"POST /settings/password":                     {status: [callers]int{303, 422, 422, 422, 422, 422, 403}, form: url.Values{"current": {"wrong"}}, counts: true},
+		"POST /settings/organisation":                 {status: [callers]int{303, 303, 303, 303, 404, 404, 403}, form: url.Values{"org_id": {"{org}"}}},
+		"GET /settings/second-factor":                 person,
+		"POST /settings/second-factor":                pages(303, 303, 303, 303, 303, 303, 403),
+		"POST /settings/second-factor/confirm":        {status: [callers]int{303, 422, 422, 422, 422, 422, 403}, form: bad, counts: true},
+		"POST /settings/second-factor/recovery-codes": {status: [callers]int{303, 409, 409, 409, 409, 409, 403}, form: bad}, // it is off
+		"POST /settings/second-factor/remove":         {status: [callers]int{303, 409, 409, 409, 409, 409, 403}, form: bad},
+		"POST /settings/keys": {
+			status: [callers]int{303, 403, 403, 200, 403, 200, 403}, form: url.Values{"name": {"Till"}, "scopes": {"wallet:read"}},
+		},
+		"POST /settings/keys/{id}/revoke": {status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.spareKey.String(), table: "api_keys"},
+
+		"GET /api/v1/wallet": pages(401, 200, 200, 200, 403, 200, 200),
+
+		"POST /api/webhooks/stripe": pages(400, 400, 400, 400, 400, 400, 400), // unsigned
+
+		"GET /healthz": public,
+		"GET /readyz":  public,
+		"GET /metrics": pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /static/": pages(404, 404, 404, 404, 404, 404, 404), // no list of what there is
+	}
+}
+
+// fixture is a site with something of everything that belongs to Harbour Dental.
+type fixture struct {
+	*site
+	topUp, event, reason string
+	key                  string // an API key
+	keyID, spareKey      uuid.UUID
+	wallets              *wallet.Ledger
+	payments             *payments.Service
+	deps                 handlers.Deps
+}
+
+const eventID, reasonGiven = "evt_harbour", "TICKET-9: the matrix"
+
+func newFixture(t *testing.T, opts ...func(*options)) fixture {
+	t.Helper()
+	f := fixture{event: eventID, reason: reasonGiven}
+	f.site = identitySite(t, append([]func(*options){func(o *options) {
+		o.deps = func(d *handlers.Deps) { d.SignUp = true; f.deps, f.wallets, f.payments = *d, d.Wallets, d.Payments }
+		o.auth.AddressFailures, o.auth.SignUps = 10_000, 10_000 // everything here comes from one address
+		o.auth.AccountFailures, o.auth.FactorFailures = 10_000, 10_000
+	}}, opts...)...)
+	ctx := t.Context()
+	var ownerID uuid.UUID
+	err := f.db.InSystemTx(ctx, "test", func(ctx context.Context, tx *db.Tx) (err error) {
+		m, err := f.auth.CreateUser(ctx, tx, callerEmails[member], password, auth.PlatformNone)
+		if err != nil {
+			return err
+		}
+		if ownerID, err = auth.UserByEmail(ctx, tx, callerEmails[owner]); err != nil {
+			return err
+		}
+		return f.auth.AddMember(ctx, tx, f.org, m.ID, auth.RoleMember)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	top, err := f.payments.StartTopUp(ctx, f.org, ownerID, "50", "gbp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.topUp = top.ID.String()
+	dbtest.Super(t, f.dbURL, `INSERT INTO payments (payment_intent, org_id, top_up_id, amount_pence, paid_at, created_at, updated_at) VALUES ('pi_harbour', $1, $2, 5000, now(), now(), now())`, f.org, top.ID)
+	dbtest.Super(t, f.dbURL, `
+		INSERT INTO stripe_events (id, type, payload, state, reason, attempts, org_id, top_up_id, payment_intent, occurred_at, received_at, next_attempt_at)
+		VALUES ($1, 'payment_intent.succeeded', '{"a":1}', 'failed', 'planted', 3, $2, $3, 'pi_harbour', now(), now(), now())`, eventID, f.org, top.ID)
+	err = f.db.InTx(ctx, []uuid.UUID{f.org}, func(ctx context.Context, tx *db.Tx) error {
+		if _, err := wallet.CreditPayments(ctx, tx, []wallet.Payment{{PaymentIntent: "pi_harbour", OrgID: f.org, TopUpID: top.ID, Amount: 50_00, EventID: eventID}}); err != nil {
+			return err
+		}
+		for _, k := range []struct {
+			secret *string
+			id     *uuid.UUID
+		}{{&f.key, &f.keyID}, {new(string), &f.spareKey}} {
+			secret, key, err := f.auth.CreateKey(ctx, tx, f.org, "Programs", auth.AllScopes, ownerID, audit.System("test"))
+			if err != nil {
+				return err
+			}
+			*k.secret, *k.id = secret, key.ID
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Super(t, f.dbURL, `UPDATE top_ups SET state = 'paid', paid_pence = 5000 WHERE id = $1`, top.ID)
+	return f
+}
+
+// failAgain makes the event one that operators may replay.
+func (f fixture) failAgain() {
+	f.t.Helper()
+	dbtest.Super(f.t, f.dbURL, `UPDATE stripe_events SET state = 'failed', attempts = 3, reason = 'planted' WHERE id = $1`, eventID)
+}
+
+// caller is a browser or program of the matrix, with a token that its forms may carry.
+func (f fixture) caller(who int) (b *browser, token string, headers []string) {
+	f.t.Helper()
+	switch who {
+	case stranger:
+		b = f.browser()
+		return b, b.token("/login"), nil
+	case program:
+		return f.browser(), "", []string{"Authorization", "Bearer " + f.key}
+	}
+	b = f.as(callerEmails[who])
+	return b, b.token("/settings"), nil
+}
+
+// target is the address of a route with Harbour Dental's row in it.
+func (r rule) target(rt handlers.Route) string {
+	return strings.ReplaceAll(strings.ReplaceAll(rt.Pattern, "{$}", ""), "{id}", r.id)
+}
+
+// body is the rule's form with a token.
+func (r rule) body(f fixture, token string) url.Values {
+	with := url.Values{}
+	for name, values := range r.form {
+		for _, v := range values {
+			with.Add(name, strings.ReplaceAll(v, "{org}", f.org.String()))
+		}
+	}
+	if token != "" {
+		with.Set("csrf_token", token)
+	}
+	return with
+}
+
+// ask sends a request for a route, with the form where the method takes one. A stream is left after its headers.
+func (b *browser) ask(rt handlers.Route, path string, form url.Values, headers ...string) reply {
+	b.s.t.Helper()
+	ctx, cancel := context.WithCancel(b.s.t.Context())
+	defer cancel()
+	var body io.Reader = http.NoBody
+	if rt.Method != http.MethodGet {
+		body = strings.NewReader(form.Encode())
+	}
+	req, err := http.NewRequestWithContext(ctx, rt.Method, b.s.URL+path, body)
+	if err != nil {
+		b.s.t.Fatal(err)
+	}
+	if rt.Method != http.MethodGet {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := b.Do(req)
+	if err != nil {
+		b.s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.Header.Get("Content-Type") == "text/event-stream" {
+		return reply{Response: res}
+	}
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		b.s.t.Fatal(err)
+	}
+	return reply{res, string(text)}
+}
+
+// state is a fingerprint of every row of every table, by table. What is only a note of when somebody was last seen is
+// left out.
+func (s *site) state() map[string]string {
+	s.t.Helper()
+	var tables []string
+	dbtest.Select(s.t, s.dbURL, &tables, `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1`)
+	if len(tables) < 15 {
+		s.t.Fatalf("only %d tables", len(tables))
+	}
+	parts := make([]string, len(tables))
+	for i, name := range tables {
+		parts[i] = fmt.Sprintf(`SELECT %s AS name, count(*) || ' rows ' || coalesce(md5(string_agg(r, '|' ORDER BY r)), '') AS print
+			FROM (SELECT (to_jsonb(t) - 'last_seen_at' - 'last_used_at')::text AS r FROM %s t) x`, pq.QuoteLiteral(name), pq.QuoteIdentifier(name))
+	}
+	var rows []struct{ Name, Print string }
+	dbtest.Select(s.t, s.dbURL, &rows, strings.Join(parts, " UNION ALL "))
+	prints := map[string]string{}
+	for _, r := range rows {
+		prints[r.Name] = r.Print
+	}
+	return prints
+}
+
+// wantUnchanged fails when a table is not as it was.
+func (s *site) wantUnchanged(what string, before map[string]string) {
+	s.t.Helper()
+	for name, print := range s.state() {
+		if before[name] != print {
+			s.t.Errorf("%s changed %s: %s before, %s after", what, name, before[name], print)
+		}
+	}
+}
+
+// Every route answers every caller as the matrix says, and who is refused changes nothing; nor does any GET.
+func TestAccessMatrix(t *testing.T) {
+	f := newFixture(t)
+	rules := matrix(f)
+	var sessions [callers]*browser // good ones, beside a credential that is not
+	var tokens [callers]string
+	for _, who := range []int{stranger, owner, platform} {
+		sessions[who], tokens[who], _ = f.caller(who)
+	}
+	seen := map[string]bool{}
+	for _, rt := range handlers.Routes() {
+		name := rt.Method + " " + rt.Pattern
+		seen[name] = true
+		r, ok := rules[name]
+		if !ok {
+			t.Errorf("%s has no row in the matrix: say there what each caller gets", name)
+			continue
+		}
+		r.wantFitting(t, name, rt.Access)
+		if strings.Contains(rt.Pattern, "{id}") != (r.id != "") {
+			t.Errorf("%s: its row names no id, or one too many", name)
+		}
+		f.failAgain()
+		var by [callers]*browser
+		var with [callers]string
+		var headers [callers][]string
+		for who := range callers {
+			by[who], with[who], headers[who] = f.caller(who)
+		}
+		ask := func(who int) {
+			res := by[who].ask(rt, r.target(rt), r.body(f, with[who]), headers[who]...)
+			wantStatus(t, name+" for the "+callerNames[who], res, r.status[who])
+			if who == outsider && strings.Contains(res.body, "Harbour") {
+				t.Errorf("%s tells the %s of Harbour Dental:\n%s", name, callerNames[who], res.body)
+			}
+		}
+		// Who gets in comes last, so that what is there to be refused is still there.
+		before := f.state()
+		for who := range callers {
+			if r.refuses(rt, who) {
+				ask(who)
+			}
+		}
+		if !r.counts {
+			f.wantUnchanged(name+", refused,", before)
+		}
+		before = f.state()
+		for who := range callers {
+			if !r.refuses(rt, who) {
+				ask(who)
+			}
+		}
+		if rt.Method == http.MethodGet {
+			f.wantUnchanged(name, before)
+		}
+		if rt.Access == handlers.Webhook {
+			continue
+		}
+		before = f.state()
+		for _, who := range []int{stranger, owner, platform} {
+			b, token := sessions[who], tokens[who]
+			// An empty header is no credential either, and the session beside it does not count.
+			for _, credential := range []string{"", "Bearer garbage", "Bearer rf_test_" + strings.Repeat("a", 10) + "_" + strings.Repeat("b", 26), "Basic eDp4", "Bearer"} {
+				res := b.ask(rt, r.target(rt), r.body(f, token), "Authorization", credential)
+				wantStatus(t, fmt.Sprintf("%s for the %s with Authorization %q", name, callerNames[who], credential), res, http.StatusUnauthorized)
+			}
+		}
+		f.wantUnchanged(name+" with a credential that does not hold", before)
+	}
+	for name := range rules {
+		if !seen[name] {
+			t.Errorf("the matrix has a row for %s, which is no route", name)
+		}
+	}
+}
+
+// refuses reports whether the matrix has a caller turned away: told so, or sent to sign in.
+func (r rule) refuses(rt handlers.Route, who int) bool {
+	return r.status[who] >= 400 || who == stranger && r.status[who] == http.StatusSeeOther && (rt.Access == handlers.Session || rt.Access == handlers.Person || rt.Access == handlers.Operator)
+}
+
+// wantFitting holds a row of the matrix against what its route's access promises.
+func (r rule) wantFitting(t *testing.T, name string, access handlers.Access) {
+	t.Helper()
+	want := map[int][]int{}
+	switch access {
+	case handlers.Session:
+		want = map[int][]int{stranger: {303}, platform: {303, 403}, program: {403}}
+	case handlers.Person:
+		want = map[int][]int{stranger: {303}, program: {403}}
+	case handlers.Operator:
+		want = map[int][]int{stranger: {303}, viewer: {404}, member: {404}, owner: {404}, outsider: {404}, program: {404}, platform: {200, 303}}
+	case handlers.RequireAuth, handlers.RequireAuthOrDev:
+		want = map[int][]int{stranger: {401}, platform: {403}}
+	case handlers.Webhook:
+		for who := range callers {
+			want[who] = []int{400}
+		}
+	case handlers.Public, handlers.OptionalAuth:
+	default:
+		t.Errorf("%s: access %q is none we know", name, access)
+	}
+	for who, allowed := range want {
+		if !slices.Contains(allowed, r.status[who]) {
+			t.Errorf("%s is for %q, yet its row promises %d to the %s", name, access, r.status[who], callerNames[who])
+		}
+	}
+}
+
+// What differs from answer to answer by design: the request's id and the form's token.
+var varying = regexp.MustCompile(`[A-Z2-7]{26}|[A-Za-z0-9_-]{86}`)
+
+func steady(body string) string { return varying.ReplaceAllString(body, "·") }
+
+// A row of another organisation is answered exactly as one that was never there: by every route that takes an id, by the
+// function behind it, and by the database alone when nothing stands before it.
+func TestRowsOfOthersDoNotExist(t *testing.T) {
+	f := newFixture(t)
+	b, token, _ := f.caller(outsider)
+	_, foreign, err := f.auth.SignIn(t.Context(), callerEmails[outsider], password, "192.0.2.1", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, mine, err := f.auth.SignIn(t.Context(), callerEmails[owner], password, "192.0.2.1", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The domain function behind each route, as another organisation would reach it with the handlers out of the way.
+	topUp := func(who auth.Identity) error {
+		_, err := f.payments.TopUp(t.Context(), who.OrgID, uuid.MustParse(f.topUp))
+		return err
+	}
+	behind := map[string]func(who auth.Identity) error{
+		"GET /wallet/top-ups/{id}":        topUp,
+		"POST /settings/keys/{id}/revoke": func(who auth.Identity) error { return f.auth.RevokeOrgKey(t.Context(), who, f.spareKey) },
+	}
+	rules := matrix(f)
+	before := f.state()
+	ids := 0
+	for _, rt := range handlers.Routes() {
+		name := rt.Method + " " + rt.Pattern
+		r, ok := rules[name]
+		if !ok || !strings.Contains(rt.Pattern, "{id}") {
+			continue // a route without a row fails TestAccessMatrix
+		}
+		ids++
+		theirs := b.ask(rt, r.target(rt), r.body(f, token))
+		wantStatus(t, name+" with another organisation's id", theirs, http.StatusNotFound)
+		never := r
+		never.id = uuid.NewString()
+		nobodys := b.ask(rt, never.target(rt), r.body(f, token))
+		if got, want := steady(theirs.body), strings.ReplaceAll(steady(nobodys.body), never.id, r.id); got != want || theirs.StatusCode != nobodys.StatusCode {
+			t.Errorf("%s tells a row of another organisation from none:\n%s\n%s", name, got, want)
+		}
+		for org, want := range map[uuid.UUID]int{f.other: 0, f.org: 1} {
+			err := f.db.InTx(t.Context(), []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
+				var n int
+				if err := tx.GetContext(ctx, &n, `SELECT count(*) FROM `+pq.QuoteIdentifier(r.table)+` WHERE id::text = $1`, r.id); err != nil {
+					return err
+				}
+				if n != want {
+					t.Errorf("%s: row-level security shows %d rows of %s, want %d", name, n, r.table, want)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if rt.Access == handlers.Operator {
+			continue // knows no organisation: what keeps others out is the role
+		}
+		do, ok := behind[name]
+		if !ok {
+			t.Errorf("%s: name the function behind it here", name)
+			continue
+		}
+		if err := do(foreign); !fault.Is(err, fault.NotFound) {
+			t.Errorf("%s: the function behind it answers another organisation %v", name, err)
+		}
+	}
+	f.wantUnchanged("asking for another organisation's rows", before)
+	for name, do := range behind { // controls
+		if err := do(mine); err != nil {
+			t.Errorf("%s: the function behind it answers its own organisation %v", name, err)
+		}
+	}
+	if ids < 5 {
+		t.Errorf("only %d routes with an id were seen", ids)
+	}
+}
+
+// With the handlers and every WHERE out of the way, a transaction of one organisation reads no row of another and can
+// change none, in any table that carries an organisation.
+func TestRowLevelSecurityAlone(t *testing.T) {
+	f := newFixture(t)
+	var tables []struct {
+		Name      string
+		Updatable string // a column that the tenants' role may write, if any
+	}
+	dbtest.Select(t, f.dbURL, &tables, `
+		SELECT c.relname AS name, coalesce((
+			SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+			AND has_column_privilege('ringfence_app', c.oid, a.attnum, 'UPDATE') LIMIT 1), '') AS updatable
+		FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+		AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'org_id')
+		AND has_any_column_privilege('ringfence_app', c.oid, 'SELECT') ORDER BY 1`)
+	if len(tables) < 10 {
+		t.Fatalf("only %d tables carry an organisation", len(tables))
+	}
+	for _, c := range tables {
+		table := pq.QuoteIdentifier(c.Name)
+		if f.count(`SELECT count(*) FROM `+table+` WHERE org_id = $1`, f.org) == 0 {
+			t.Errorf("%s: the fixture has no row of Harbour Dental, so this shows nothing", c.Name)
+		}
+		// The same pooled connections serve both, one after the other.
+		for _, turn := range []struct {
+			org  uuid.UUID
+			sees bool
+		}{{f.org, true}, {f.other, false}, {f.org, true}, {uuid.New(), false}} {
+			var n int
+			err := f.db.InTx(t.Context(), []uuid.UUID{turn.org}, func(ctx context.Context, tx *db.Tx) error {
+				return tx.GetContext(ctx, &n, `SELECT count(*) FROM `+table+` WHERE org_id = $1`, f.org)
+			})
+			if err != nil || (n > 0) != turn.sees {
+				t.Errorf("%s: as %s, %d rows of Harbour Dental are seen, %v", c.Name, turn.org, n, err)
+			}
+		}
+		if c.Updatable == "" {
+			continue
+		}
+		column := pq.QuoteIdentifier(c.Updatable)
+		err := f.db.InTx(t.Context(), []uuid.UUID{f.other}, func(ctx context.Context, tx *db.Tx) error {
+			res, err := tx.ExecContext(ctx, `UPDATE `+table+` SET `+column+` = `+column+` WHERE org_id = $1`, f.org)
+			if err != nil {
+				return err
+			}
+			if n, err := res.RowsAffected(); err != nil || n != 0 {
+				t.Errorf("%s: another organisation wrote %d rows, %v", c.Name, n, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Errorf("%s: %v", c.Name, err)
+		}
+	}
+}
+
+// What changes something is refused from elsewhere even when all else is right, and then really changes nothing. (That no
+// bad token passes is TestCSRF's.)
+func TestForgedRequestsChangeNothing(t *testing.T) {
+	f := newFixture(t)
+	rules := matrix(f)
+	b, token, _ := f.caller(owner)
+	o, operatorToken, _ := f.caller(platform)
+	mine, operators := 0, 0
+	for _, rt := range handlers.Routes() {
+		r, ok := rules[rt.Method+" "+rt.Pattern]
+		if !ok || rt.Method == http.MethodGet || rt.Access == handlers.Webhook {
+			continue
+		}
+		by, with := b, token
+		if mine++; rt.Access == handlers.Operator {
+			by, with = o, operatorToken
+			operators++
+		}
+		name := rt.Method + " " + rt.Pattern
+		before := f.state()
+		for from, headers := range map[string][]string{
+			"another site": {"Sec-Fetch-Site", "cross-site"}, "a sister domain": {"Sec-Fetch-Site", "same-site"},
+			"another origin": {"Origin", "https://evil.example"}, "no origin": {"Origin", "null"},
+		} {
+			wantStatus(t, name+" from "+from, by.ask(rt, r.target(rt), r.body(f, with), headers...), http.StatusForbidden)
+		}
+		wantStatus(t, name+" without a token", by.ask(rt, r.target(rt), r.body(f, "")), http.StatusForbidden)
+		swapped := operatorToken
+		if rt.Access == handlers.Operator {
+			swapped = token
+		}
+		wantStatus(t, name+" with somebody else's token", by.ask(rt, r.target(rt), r.body(f, swapped)), http.StatusForbidden)
+		// As a GET it is no route at all, or another one that changes nothing.
+		by.ask(handlers.Route{Method: http.MethodGet, Pattern: rt.Pattern}, r.target(rt)+"?"+r.body(f, with).Encode(), nil)
+		f.wantUnchanged(name+", forged,", before)
+	}
+	if mine < 15 || operators < 2 {
+		t.Errorf("only %d routes that change something were seen, %d of them operators'", mine, operators)
+	}
+}
+
+// Only the methods of the table do anything. TRACE, which would send cookies back, is none of them.
+func TestOtherMethods(t *testing.T) {
+	f := newFixture(t)
+	b, token, _ := f.caller(owner)
+	rules := matrix(f)
+	takes := map[string][]string{}
+	for _, rt := range handlers.Routes() {
+		takes[rt.Pattern] = append(takes[rt.Pattern], rt.Method)
+	}
+	before := f.state()
+	for _, rt := range handlers.Routes() {
+		r, ok := rules[rt.Method+" "+rt.Pattern]
+		if !ok {
+			continue
+		}
+		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"} {
+			if slices.Contains(takes[rt.Pattern], method) {
+				continue
+			}
+			res := b.ask(handlers.Route{Method: method, Pattern: rt.Pattern}, r.target(rt), r.body(f, token))
+			if res.StatusCode != http.StatusMethodNotAllowed && res.StatusCode != http.StatusNotFound {
+				t.Errorf("%s %s: %s", method, rt.Pattern, res.Status)
+			}
+			if strings.Contains(res.body, b.cookie().Value) {
+				t.Errorf("%s %s sends the cookie back", method, rt.Pattern)
+			}
+		}
+	}
+	f.wantUnchanged("a method that no route takes", before)
+}
+
+// No tenant role can tell an operators' page from one that does not exist, and what an operator does stands in the audit
+// log with who, why and the request.
+func TestOperatorsAlone(t *testing.T) {
+	f := newFixture(t)
+	rules := matrix(f)
+	for _, who := range []int{viewer, member, owner, outsider, program} {
+		b, token, headers := f.caller(who)
+		for _, rt := range handlers.Routes() {
+			if rt.Access != handlers.Operator || rt.Method != http.MethodGet {
+				continue
+			}
+			r := rules[rt.Method+" "+rt.Pattern]
+			got, nothing := b.ask(rt, r.target(rt), nil, headers...), b.get("/no/such/page", headers...)
+			page := func(res reply) string { return strings.ReplaceAll(steady(res.body), token, "·") }
+			if got.StatusCode != http.StatusNotFound || page(got) != page(nothing) {
+				t.Errorf("the %s can tell that there is %s: %s\n%s", callerNames[who], rt.Pattern, got.Status, got.body)
+			}
+		}
+	}
+	b, token, _ := f.caller(platform)
+	var id uuid.UUID
+	dbtest.Get(t, f.dbURL, &id, `SELECT id FROM users WHERE email = $1`, operator)
+	actions := 0
+	for _, rt := range handlers.Routes() {
+		if rt.Access != handlers.Operator || rt.Method == http.MethodGet {
+			continue
+		}
+		actions++
+		name := rt.Method + " " + rt.Pattern
+		r := rules[name]
+		f.failAgain()
+		before := f.state()
+		for _, reason := range []string{"", "   "} {
+			form := maps.Clone(r.body(f, token))
+			form.Set("reason", reason)
+			wantStatus(t, name+" without a reason", b.ask(rt, r.target(rt), form), http.StatusUnprocessableEntity)
+		}
+		f.wantUnchanged(name+" without a reason", before)
+		res := b.ask(rt, r.target(rt), r.body(f, token))
+		wantStatus(t, name, res, http.StatusSeeOther)
+		if n := f.count(`SELECT count(*) FROM audit_log WHERE actor = $1 AND reason = $2 AND request_id = $3 AND org_id = $4`,
+			"operator:"+id.String(), reasonGiven, res.Header.Get("X-Request-Id"), f.org); n != 1 {
+			t.Errorf("%s: %d audit rows say who did it, why, and in which request; want 1", name, n)
+		}
+	}
+	if actions < 2 {
+		t.Errorf("only %d actions of operators were seen", actions)
+	}
+	// The role is read anew with every request.
+	dbtest.Super(t, f.dbURL, `UPDATE users SET platform_role = NULL WHERE email = $1`, operator)
+	if res := b.get("/ops/stripe-events"); res.StatusCode < 300 {
+		t.Errorf("a former operator still sees the events: %s", res.Status)
+	}
+}
+
+// Two organisations that use the same connections and the same process read their own money only.
+func TestProgramsSeeTheirOwnMoney(t *testing.T) {
+	f := newFixture(t)
+	var second string
+	err := f.db.InTx(t.Context(), []uuid.UUID{f.other}, func(ctx context.Context, tx *db.Tx) (err error) {
+		second, _, err = f.auth.CreateKey(ctx, tx, f.other, "Programs", auth.WalletRead, uuid.Nil, audit.System("test"))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := f.browser()
+	for range 5 {
+		for key, want := range map[string]string{f.key: `"balance_pence":61900`, second: `"balance_pence":0`} {
+			res := b.get("/api/v1/wallet", "Authorization", "Bearer "+key)
+			if res.StatusCode != http.StatusOK || !strings.Contains(res.body, want) {
+				t.Errorf("%s %s, want %s", res.Status, res.body, want)
+			}
+		}
+	}
+}
