@@ -44,6 +44,8 @@ type Deps struct {
 	SessionKeys [][]byte
 	// CheckoutOrigins are where a top-up may send the browser, such as "https://checkout.stripe.com".
 	CheckoutOrigins []string
+	// APIRate is how many API requests a second one credential may make.
+	APIRate int
 	// TrustedProxies are the peers whose X-Forwarded-For is believed. May be empty.
 	TrustedProxies []netip.Prefix
 	// OperatorsNeedFactor leads operators without a second factor to set it up before any page of theirs. For production.
@@ -72,6 +74,7 @@ type app struct {
 	assets  views.Assets
 	metrics *metrics
 	streams *hub
+	api     *apiLimits
 }
 
 // New builds the handler of the whole site. Streams that it opens end with d.Context, and with the shutdown of a server
@@ -104,6 +107,7 @@ func New(d Deps) (http.Handler, error) {
 		CSS: static.Path("app.css"), HTMX: static.Path("htmx.min.js"), SSE: static.Path("sse.js"),
 		App: static.Path("app.js"), Font: static.Path("inter.woff2"), Favicon: static.Path("favicon.svg"),
 	}
+	a.api = newAPILimits(d.APIRate, d.Now)
 	a.streams = newHub(d.Context, d.Log, d.Wallets.Balances, d.Auth.StillValid, a.metrics.streams)
 	for _, rt := range table() {
 		a.mux.Handle(rt.Method+" "+rt.Pattern, a.endpoint(rt))

@@ -84,7 +84,7 @@ func (a *app) endpoint(rt Route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v := visitOf(r)
 		v.route = &rt
-		err := a.admit(r, v)
+		err := a.limitAPI(r, v)
 		switch {
 		case err == nil:
 			err = rt.handle(a, w, r, v)

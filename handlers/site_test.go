@@ -122,7 +122,7 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 	t.Cleanup(stop)
 	s.stop = stop
 	deps := handlers.Deps{
-		Context: ctx, Log: log, Now: time.Now, Registry: prometheus.NewRegistry(),
+		APIRate: 10_000, Context: ctx, Log: log, Now: time.Now, Registry: prometheus.NewRegistry(),
 		Auth: s.auth, Wallets: wallet.New(s.db), Payments: pay,
 		BaseURL: "http://127.0.0.1:8080", SessionKeys: [][]byte{bytes.Repeat([]byte("k"), 32)}, CheckoutOrigins: []string{o.stripe},
 		Demo:  []views.DemoAccount{{Email: "owner@harbour.example", Password: password, Describes: "Owner"}},

@@ -20,6 +20,12 @@ import (
 // patience is how long requests and jobs under way may take to finish when the program is told to stop.
 const patience = 20 * time.Second
 
+// How many API requests a second one credential may make. Development leaves room for measurements.
+const (
+	apiRate            = 200
+	developmentAPIRate = 20_000
+)
+
 type serveCmd struct {
 	NoJobs bool `help:"Serve pages and webhooks only; some other process works the jobs."`
 }
@@ -113,7 +119,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 // handler is the web site over the program's parts.
 func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, error) {
 	deps := handlers.Deps{
-		Context: ctx, Log: a.log, Now: now, Registry: a.registry,
+		APIRate: apiRate, Context: ctx, Log: a.log, Now: now, Registry: a.registry,
 		Auth: a.auth, Wallets: a.ledger, Payments: a.payments,
 		BaseURL: a.cfg.BaseURL, SessionKeys: sessionKeys(a.cfg), CheckoutOrigins: checkoutOrigins(a.cfg), TrustedProxies: a.cfg.TrustedProxies,
 		OperatorsNeedFactor: !a.cfg.Development(), SignUp: a.cfg.SignUp == config.SignUpOpen && a.cfg.Auth == config.AuthLocal,
@@ -128,6 +134,7 @@ func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, e
 		},
 	}
 	if a.cfg.Development() {
+		deps.APIRate = developmentAPIRate
 		if a.cfg.Auth == config.AuthLocal { // a provider does not know the demo's users
 			deps.Demo = demoAccounts()
 		}
