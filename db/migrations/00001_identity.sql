@@ -2,6 +2,8 @@
 --
 -- Row-level security, once and for all tables that follow:
 --   ringfence_app     sees only the organisations named by app.org_ids in this transaction (unset means none)
+--                     (compared as text, so that the policy only filters and no plan walks an index of organisations
+--                     because of it: queries name their organisation themselves, and find rows by their own keys)
 --   ringfence_system  sees what sign-in, key look-up, sweepers and verify need, by a policy of its own on each table
 --   ringfence_owner   owns the tables; its one policy lets verify count rows independently of the policies above
 -- A table without tenant rows carries a comment that starts with 'no row-level security: ' and says why; a test holds it.
@@ -96,14 +98,14 @@ GRANT SELECT, INSERT ON audit_log TO ringfence_system;
 ALTER TABLE organizations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE organizations FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON organizations TO ringfence_app
-    USING (id = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')::uuid[]));
+    USING (id::text = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')));
 CREATE POLICY system ON organizations TO ringfence_system USING (true) WITH CHECK (true);
 CREATE POLICY owner_reads ON organizations FOR SELECT TO ringfence_owner USING (true);
 
 ALTER TABLE memberships ENABLE ROW LEVEL SECURITY;
 ALTER TABLE memberships FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON memberships TO ringfence_app
-    USING (org_id = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')::uuid[]));
+    USING (org_id::text = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')));
 CREATE POLICY system ON memberships TO ringfence_system USING (true) WITH CHECK (true);
 CREATE POLICY owner_reads ON memberships FOR SELECT TO ringfence_owner USING (true);
 
@@ -128,6 +130,6 @@ CREATE POLICY owner_reads ON login_failures FOR SELECT TO ringfence_owner USING 
 ALTER TABLE audit_log ENABLE ROW LEVEL SECURITY;
 ALTER TABLE audit_log FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON audit_log TO ringfence_app
-    USING (org_id = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')::uuid[]));
+    USING (org_id::text = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')));
 CREATE POLICY system ON audit_log TO ringfence_system USING (true) WITH CHECK (true);
 CREATE POLICY owner_reads ON audit_log FOR SELECT TO ringfence_owner USING (true);

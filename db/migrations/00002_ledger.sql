@@ -176,14 +176,14 @@ GRANT UPDATE (state, attempts, reason, next_attempt_at, processed_at, org_id) ON
 ALTER TABLE wallets ENABLE ROW LEVEL SECURITY;
 ALTER TABLE wallets FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON wallets TO ringfence_app
-    USING (org_id = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')::uuid[]));
+    USING (org_id::text = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')));
 CREATE POLICY system_reads ON wallets FOR SELECT TO ringfence_system USING (true);
 CREATE POLICY owner_reads ON wallets FOR SELECT TO ringfence_owner USING (true);
 
 ALTER TABLE ledger_accounts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ledger_accounts FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON ledger_accounts TO ringfence_app
-    USING (org_id = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')::uuid[]));
+    USING (org_id::text = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')));
 CREATE POLICY house ON ledger_accounts FOR SELECT TO ringfence_app USING (org_id IS NULL);
 CREATE POLICY system_reads ON ledger_accounts FOR SELECT TO ringfence_system USING (true);
 CREATE POLICY owner_reads ON ledger_accounts FOR SELECT TO ringfence_owner USING (true);
@@ -193,48 +193,48 @@ CREATE POLICY owner_adds ON ledger_accounts FOR INSERT TO ringfence_owner WITH C
 ALTER TABLE ledger_transactions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ledger_transactions FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON ledger_transactions TO ringfence_app
-    USING (org_id = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')::uuid[]));
+    USING (org_id::text = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')));
 CREATE POLICY system_reads ON ledger_transactions FOR SELECT TO ringfence_system USING (true);
 CREATE POLICY owner_reads ON ledger_transactions FOR SELECT TO ringfence_owner USING (true);
 
 ALTER TABLE ledger_postings ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ledger_postings FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON ledger_postings TO ringfence_app
-    USING (org_id = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')::uuid[]));
+    USING (org_id::text = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')));
 CREATE POLICY system_reads ON ledger_postings FOR SELECT TO ringfence_system USING (true);
 CREATE POLICY owner_reads ON ledger_postings FOR SELECT TO ringfence_owner USING (true);
 
 ALTER TABLE stripe_customers ENABLE ROW LEVEL SECURITY;
 ALTER TABLE stripe_customers FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON stripe_customers TO ringfence_app
-    USING (org_id = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')::uuid[]));
+    USING (org_id::text = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')));
 CREATE POLICY system_reads ON stripe_customers FOR SELECT TO ringfence_system USING (true);
 CREATE POLICY owner_reads ON stripe_customers FOR SELECT TO ringfence_owner USING (true);
 
 ALTER TABLE top_ups ENABLE ROW LEVEL SECURITY;
 ALTER TABLE top_ups FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON top_ups TO ringfence_app
-    USING (org_id = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')::uuid[]));
+    USING (org_id::text = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')));
 CREATE POLICY system_reads ON top_ups FOR SELECT TO ringfence_system USING (true);
 CREATE POLICY owner_reads ON top_ups FOR SELECT TO ringfence_owner USING (true);
 
 ALTER TABLE payments ENABLE ROW LEVEL SECURITY;
 ALTER TABLE payments FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON payments TO ringfence_app
-    USING (org_id = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')::uuid[]));
+    USING (org_id::text = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')));
 CREATE POLICY system_reads ON payments FOR SELECT TO ringfence_system USING (true);
 CREATE POLICY owner_reads ON payments FOR SELECT TO ringfence_owner USING (true);
 
 ALTER TABLE credits ENABLE ROW LEVEL SECURITY;
 ALTER TABLE credits FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON credits TO ringfence_app
-    USING (org_id = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')::uuid[]));
+    USING (org_id::text = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')));
 CREATE POLICY system_reads ON credits FOR SELECT TO ringfence_system USING (true);
 CREATE POLICY owner_reads ON credits FOR SELECT TO ringfence_owner USING (true);
 
 ALTER TABLE stripe_events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE stripe_events FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON stripe_events TO ringfence_app
-    USING (org_id = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')::uuid[]));
+    USING (org_id::text = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')));
 CREATE POLICY system ON stripe_events TO ringfence_system USING (true) WITH CHECK (true);
 CREATE POLICY owner_reads ON stripe_events FOR SELECT TO ringfence_owner USING (true);

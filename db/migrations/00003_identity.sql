@@ -66,7 +66,7 @@ GRANT UPDATE (used_at) ON recovery_codes TO ringfence_system;
 ALTER TABLE api_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE api_keys FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON api_keys TO ringfence_app
-    USING (org_id = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')::uuid[]));
+    USING (org_id::text = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')));
 CREATE POLICY system ON api_keys TO ringfence_system USING (true) WITH CHECK (true);
 CREATE POLICY owner_reads ON api_keys FOR SELECT TO ringfence_owner USING (true);
 

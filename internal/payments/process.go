@@ -488,7 +488,6 @@ func (s *Service) recordPayments(ctx context.Context, tx *db.Tx, events []event,
 // just now. The result does not depend on the order in which events come.
 func moveTopUps(ctx context.Context, tx *db.Tx, events []event, verdicts []verdict, paid map[string]payment, credited map[string]bool) error {
 	type change struct {
-		org    uuid.UUID
 		state  TopUpState
 		paid   money.Pence
 		note   string
@@ -502,7 +501,7 @@ func moveTopUps(ctx context.Context, tx *db.Tx, events []event, verdicts []verdi
 		}
 		c, ok := changes[f.topUp]
 		if !ok {
-			c = change{org: *e.OrgID, state: Creating}
+			c = change{state: Creating}
 		}
 		if f.state != "" && rank(f.state) > rank(c.state) {
 			c.state = f.state
@@ -520,11 +519,11 @@ func moveTopUps(ctx context.Context, tx *db.Tx, events []event, verdicts []verdi
 	if len(changes) == 0 {
 		return nil
 	}
-	var id, org, state, note []string
+	var id, state, note []string
 	var sum []int64
 	var noteAt []time.Time
 	for k, c := range changes {
-		id, org, state = append(id, k.String()), append(org, c.org.String()), append(state, string(c.state))
+		id, state = append(id, k.String()), append(state, string(c.state))
 		sum, note, noteAt = append(sum, int64(c.paid)), append(note, c.note), append(noteAt, c.noteAt)
 	}
 	if _, err := tx.ExecContext(ctx, `
@@ -532,9 +531,9 @@ func moveTopUps(ctx context.Context, tx *db.Tx, events []event, verdicts []verdi
 		SET state = greatest(t.state, u.state::top_up_state), paid_pence = t.paid_pence + u.paid, updated_at = $1,
 		    note = CASE WHEN u.note <> '' AND (t.note_at IS NULL OR (u.note_at, u.note) > (t.note_at, t.note)) THEN u.note ELSE t.note END,
 		    note_at = CASE WHEN u.note <> '' AND (t.note_at IS NULL OR (u.note_at, u.note) > (t.note_at, t.note)) THEN u.note_at ELSE t.note_at END
-		FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::timestamptz[]) u (id, org_id, state, paid, note, note_at)
-		WHERE t.id = u.id AND t.org_id = u.org_id`,
-		tx.Now, pq.Array(id), pq.Array(org), pq.Array(state), pq.Array(sum), pq.Array(note), pq.Array(noteAt)); err != nil {
+		FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[]) u (id, state, paid, note, note_at)
+		WHERE t.id = u.id`,
+		tx.Now, pq.Array(id), pq.Array(state), pq.Array(sum), pq.Array(note), pq.Array(noteAt)); err != nil {
 		return fmt.Errorf("couldn't move the top-ups on: %w", err)
 	}
 	return nil
