@@ -40,7 +40,7 @@ type Deps struct {
 // kinds that it does not know.
 func register(d Deps) *river.Workers {
 	w := river.NewWorkers()
-	river.AddWorker(w, &stripeEvents{payments: d.Payments})
+	river.AddWorker(w, &stripeEvents{payments: d.Payments, log: d.Log})
 	river.AddWorker(w, &sweep{payments: d.Payments, auth: d.Auth})
 	return w
 }

@@ -3,6 +3,8 @@ package jobs
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"slices"
 
 	"github.com/riverqueue/river"
 
@@ -15,12 +17,19 @@ import (
 type stripeEvents struct {
 	river.WorkerDefaults[payments.EventBatch]
 	payments *payments.Service
+	log      *slog.Logger
 }
 
-// Work credits what the batch says was paid.
+// Work credits what the batch says was paid. Its log line ties the job to its events; what became of each is logged by
+// the event's own id.
 func (w *stripeEvents) Work(ctx context.Context, job *river.Job[payments.EventBatch]) error {
 	failpoint.Hit(failpoint.WorkAfterFetch)
-	return w.payments.Process(ctx, job.Args)
+	if err := w.payments.Process(ctx, job.Args); err != nil {
+		return err // logged with the job's id by the error handler
+	}
+	w.log.InfoContext(ctx, "job worked", "job", job.ID, "kind", job.Kind, "attempt", job.Attempt,
+		"events", slices.Concat(job.Args.IDs, job.Args.Strays), "orgs", job.Args.Orgs)
+	return nil
 }
 
 // sweepArgs is the periodic job that gives forgotten work a new start and old rows their end.
