@@ -79,6 +79,18 @@ func TestEveryTableIsProtected(t *testing.T) {
 	}
 }
 
+// TestPoliciesOnlyFilter: a policy that compared organisations by their own type would offer its index to every plan, and
+// plans are kept (docs/decisions/0010).
+func TestPoliciesOnlyFilter(t *testing.T) {
+	var tempting []string
+	dbtest.Select(t, dbtest.URL(t), &tempting, `
+		SELECT p.polname || ' on ' || p.polrelid::regclass FROM pg_policy p
+		WHERE pg_get_expr(p.polqual, p.polrelid) LIKE '%app.org_ids%' AND pg_get_expr(p.polqual, p.polrelid) NOT LIKE '%id)::text = ANY%'`)
+	if len(tempting) > 0 {
+		t.Errorf("these policies offer an index: %v", tempting)
+	}
+}
+
 // TestTheLedgerCannotBeRewritten: the working roles may add to the books and nothing else, whatever their policies say.
 func TestTheLedgerCannotBeRewritten(t *testing.T) {
 	u := dbtest.URL(t)

@@ -474,3 +474,21 @@ func TestRefusesToBeMadeWithoutProtection(t *testing.T) {
 		}
 	}
 }
+
+// TestARoundTakesAlongWhatWasJustStored: the job of one event also works those that its process has just stored.
+func TestARoundTakesAlongWhatWasJustStored(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	first, second := f.topUp(f.org, 50_00), f.topUp(f.other, 20_00)
+	f.accept(
+		event{id: "evt_1", kind: "payment_intent.succeeded", topUp: first, intent: "pi_1", amount: 50_00},
+		event{id: "evt_2", kind: "payment_intent.succeeded", topUp: second, intent: "pi_2", amount: 20_00, customer: "cus_second"})
+	f.work("evt_1")
+	if o := f.outcome(first); o.Balance != 619_00 || o.Other != 20_00 {
+		t.Errorf("balances are %s and %s, want £619.00 and £20.00", o.Balance, o.Other)
+	}
+	f.work("evt_2") // its own job comes up and finds nothing left
+	if o := f.outcome(second); o.Other != 20_00 || o.Postings != 4 {
+		t.Errorf("%+v", o)
+	}
+}
