@@ -2,6 +2,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -46,6 +47,8 @@ type Entry struct {
 	Reason string
 	// TransactionID is the ledger transaction, where money moved.
 	TransactionID uuid.UUID
+	// RequestID is the request that asked for it, where that is not the context's: in what several requests share.
+	RequestID string
 	// Detail is more for people: never a secret.
 	Detail map[string]any
 }
@@ -63,30 +66,51 @@ func RequestID(ctx context.Context) string {
 	return id
 }
 
-// Record adds the entries in one statement, at the transaction's moment.
-func Record(ctx context.Context, tx *db.Tx, entries ...Entry) error {
+// Columns are entries as the parameters of [InsertSQL], in its order: for a statement that writes more than them.
+func Columns(ctx context.Context, entries []Entry) ([]any, error) {
 	n := len(entries)
 	orgs, txs := make([]*string, n), make([]*string, n)
 	actors, actions, subjects := make([]string, n), make([]string, n), make([]string, n)
-	reasons, details := make([]string, n), make([]string, n)
+	reasons, requests, details := make([]string, n), make([]string, n), make([]string, n)
 	for i, e := range entries {
 		orgs[i], txs[i] = orNull(e.OrgID), orNull(e.TransactionID)
 		actors[i], actions[i], subjects[i], reasons[i] = string(e.Actor), e.Action, e.Subject, e.Reason
+		requests[i] = cmp.Or(e.RequestID, RequestID(ctx))
 		details[i] = "{}"
 		if len(e.Detail) > 0 {
 			b, err := json.Marshal(e.Detail)
 			if err != nil {
-				return fmt.Errorf("couldn't write the audit detail: %w", err)
+				return nil, fmt.Errorf("couldn't write the audit detail: %w", err)
 			}
 			details[i] = string(b)
 		}
 	}
-	_, err := tx.ExecContext(ctx, `
+	return []any{
+		pq.Array(requests), pq.Array(orgs), pq.Array(actors), pq.Array(actions), pq.Array(subjects), pq.Array(reasons), pq.Array(txs), pq.Array(details),
+	}, nil
+}
+
+// InsertSQL is the statement that adds entries at the moment $1. The parameters that [Columns] gives are numbered from first.
+func InsertSQL(first int) string {
+	numbered := make([]any, 8)
+	for i := range numbered {
+		numbered[i] = first + i
+	}
+	return fmt.Sprintf(`
 		INSERT INTO audit_log (at, request_id, org_id, actor, action, subject, reason, transaction_id, detail)
-		SELECT $1, $2, u.* FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::jsonb[]) u`,
-		tx.Now, RequestID(ctx), pq.Array(orgs), pq.Array(actors), pq.Array(actions), pq.Array(subjects), pq.Array(reasons),
-		pq.Array(txs), pq.Array(details))
+		SELECT $1, u.* FROM unnest($%d::text[], $%d::uuid[], $%d::text[], $%d::text[], $%d::text[], $%d::text[], $%d::uuid[], $%d::jsonb[]) u`,
+		numbered...)
+}
+
+var insertSQL = InsertSQL(2)
+
+// Record adds the entries in one statement, at the transaction's moment.
+func Record(ctx context.Context, tx *db.Tx, entries ...Entry) error {
+	columns, err := Columns(ctx, entries)
 	if err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, insertSQL, append([]any{tx.Now}, columns...)...); err != nil {
 		return fmt.Errorf("couldn't write the audit log: %w", err)
 	}
 	return nil

@@ -24,6 +24,8 @@ const (
 	TooMany              // a limit was reached; RetryAfter says when to come back
 	Unavailable          // we, or a provider, cannot answer now; safe to try again
 	Declined             // the provider refused; trying the same again will not help
+	Unpaid               // the wallet does not have what this costs; a top-up helps
+	Malformed            // the request cannot be read, or lacks what every such request has
 )
 
 // Error is a failure with a sentence for the person and a cause for the log.
@@ -35,6 +37,10 @@ type Error struct {
 	Field string
 	// RetryAfter is how long to wait before the next try; zero when there is nothing to say.
 	RetryAfter time.Duration
+	// Code is a stable name of the reason for programs, such as "insufficient_funds"; empty where the kind says enough.
+	Code string
+	// Members are figures for programs, by the names that they read them under; amounts are pence.
+	Members map[string]int64
 	// Cause is for the log only.
 	Cause error
 }

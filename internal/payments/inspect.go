@@ -351,7 +351,7 @@ func (d *EventDetail) findHistory(ctx context.Context, tx *db.Tx) error {
 	}
 	if err := tx.SelectContext(ctx, &d.History, `
 		WITH rows AS (
-		    SELECT id, at, actor, action, reason, detail FROM audit_log WHERE subject = ANY($1) AND action <> 'wallet.credited' UNION ALL
+		    SELECT id, at, actor, action, reason, detail FROM audit_log WHERE subject = ANY($1) AND action <> 'wallet.credited' AND action <> 'wallet.charged' UNION ALL
 		    SELECT id, at, actor, action, reason, detail FROM audit_log WHERE transaction_id = $2 AND action = 'wallet.credited'
 		    ORDER BY id DESC LIMIT $3)
 		SELECT r.at, r.actor, coalesce(u.email, '') AS email, r.action, r.reason,

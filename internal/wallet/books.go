@@ -23,6 +23,7 @@ const violationLimit = 100
 // BookTables are the tables whose every row CheckBooks must be able to see.
 var BookTables = []string{
 	"organizations", "wallets", "ledger_accounts", "ledger_transactions", "ledger_postings", "payments", "credits", "top_ups", "audit_log", "stripe_events",
+	"holds", "prices",
 }
 
 // invariants: each count says how much there is to check, each violations query names what breaks the promise.
@@ -89,7 +90,47 @@ var invariants = []struct{ name, promise, count, violations string }{
 	{
 		"held-matches-holds", "a wallet's held amount is the sum of its open holds",
 		`SELECT count(*) FROM wallets`,
-		`SELECT format('wallet %s: held %s without a hold', org_id, held_pence) FROM wallets WHERE held_pence <> 0`,
+		`SELECT format('wallet %s: held %s, open holds of %s', w.org_id, w.held_pence, coalesce(h.sum, 0))
+		 FROM wallets w LEFT JOIN (SELECT org_id, sum(amount_pence) FROM holds WHERE state IN ('open', 'in_flight') GROUP BY org_id) h
+		      ON h.org_id = w.org_id
+		 WHERE w.held_pence <> coalesce(h.sum, 0)`,
+	},
+	{
+		"captured-is-charged", "a captured hold has exactly one ledger transaction, of its own amount; no other hold has one",
+		`SELECT count(*) FROM holds`,
+		`SELECT format('hold %s (%s, %s): charged %s', coalesce(h.id, t.id), h.state, h.amount_pence, s.amount)
+		 FROM (SELECT * FROM ledger_transactions WHERE kind = 'usage') t FULL JOIN holds h ON h.id = t.id
+		      LEFT JOIN LATERAL (SELECT sum(p.amount_pence) AS amount FROM ledger_postings p JOIN ledger_accounts a ON a.id = p.account_id
+		                         WHERE p.transaction_id = t.id AND a.name = 'revenue/' || h.action) s ON true
+		 WHERE (h.state = 'captured') IS DISTINCT FROM (t.id IS NOT NULL)
+		    OR t.id IS NOT NULL AND (h.org_id, h.amount_pence) IS DISTINCT FROM (t.org_id, s.amount::bigint)`,
+	},
+	{
+		"holds-end", "no open hold is more than five minutes past its end",
+		`SELECT count(*) FROM holds WHERE state = 'open'`,
+		`SELECT format('hold %s of wallet %s ended at %s', id, org_id, expires_at) FROM holds
+		 WHERE state = 'open' AND expires_at < $1::timestamptz - interval '5 minutes'`,
+	},
+	{
+		"spending-matches-holds", "what counts against a month's limits is what the month's holds took and hold",
+		`SELECT count(*) FROM wallets`,
+		`SELECT format('wallet %s: %s counted for call/sms/number/knowledge, holds of %s', w.org_id,
+		               concat_ws('/', spent_call_pence, spent_sms_pence, spent_number_pence, spent_knowledge_pence),
+		               concat_ws('/', coalesce(h.call, 0), coalesce(h.sms, 0), coalesce(h.number, 0), coalesce(h.knowledge, 0)))
+		 FROM wallets w LEFT JOIN (
+		     SELECT org_id, date_trunc('month', created_at AT TIME ZONE 'UTC')::date AS month,
+		            sum(amount_pence) FILTER (WHERE action = 'call') AS call, sum(amount_pence) FILTER (WHERE action = 'sms') AS sms,
+		            sum(amount_pence) FILTER (WHERE action = 'number') AS number, sum(amount_pence) FILTER (WHERE action = 'knowledge') AS knowledge
+		     FROM holds GROUP BY 1, 2) h ON h.org_id = w.org_id AND h.month = w.spent_month
+		 WHERE (spent_call_pence, spent_sms_pence, spent_number_pence, spent_knowledge_pence) IS DISTINCT FROM
+		       (coalesce(h.call, 0), coalesce(h.sms, 0), coalesce(h.number, 0), coalesce(h.knowledge, 0))`,
+	},
+	{
+		"holds-have-prices", "every hold names the version of price and exchange rate that it was made with",
+		`SELECT count(*) FROM holds`,
+		`SELECT format('hold %s: price %s, rate %s', h.id, h.price_id, h.rate_id)
+		 FROM holds h LEFT JOIN prices p ON p.id = h.price_id LEFT JOIN exchange_rates r ON r.id = h.rate_id
+		 WHERE p.id IS NULL OR r.id IS NULL OR p.action <> h.action OR p.org_id IS NOT NULL AND p.org_id <> h.org_id`,
 	},
 	{
 		"paid-is-credited", "every payment received more than 15 minutes ago has its credit",

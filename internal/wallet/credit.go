@@ -45,7 +45,7 @@ func CreditPayments(ctx context.Context, tx *db.Tx, payments []Payment) (map[str
 		}
 		orgs[i] = p.OrgID
 	}
-	wallets, err := lock(ctx, tx, orgs)
+	b, err := lock(ctx, tx, orgs)
 	if err != nil {
 		return nil, err
 	}
@@ -54,21 +54,22 @@ func CreditPayments(ctx context.Context, tx *db.Tx, payments []Payment) (map[str
 		return nil, err
 	}
 	credited := map[string]bool{}
-	var movements []movement
 	for _, p := range payments {
 		id, fresh := ids[p.PaymentIntent]
 		if !fresh || credited[p.PaymentIntent] {
 			continue
 		}
 		credited[p.PaymentIntent] = true
-		movements = append(movements, movement{
+		if err := b.post(movement{
 			id: id, org: p.OrgID, kind: TopUp, reference: p.PaymentIntent, description: "Card top-up", topUp: p.TopUpID,
-			legs:  func(w *Balance) []leg { return repaying(w, p.Amount, walletPaid, clearing) },
+			legs:  func(w *state) []leg { return repaying(w, p.Amount, walletPaid, clearing) },
 			actor: audit.Stripe(p.EventID), action: "wallet.credited",
 			detail: map[string]any{"amount_pence": int64(p.Amount), "top_up_id": p.TopUpID.String()},
-		})
+		}); err != nil {
+			return nil, err
+		}
 	}
-	return credited, post(ctx, tx, wallets, movements)
+	return credited, b.write(ctx, tx)
 }
 
 // insertCredits adds the credits that are not there yet and returns the ids that their ledger transactions must get. The
@@ -127,7 +128,7 @@ func Adjust(ctx context.Context, tx *db.Tx, r AdjustmentRequest) (Transaction, e
 	if err := r.check(); err != nil {
 		return Transaction{}, err
 	}
-	wallets, err := lock(ctx, tx, []uuid.UUID{r.OrgID})
+	b, err := lock(ctx, tx, []uuid.UUID{r.OrgID})
 	if err != nil {
 		return Transaction{}, err
 	}
@@ -135,7 +136,7 @@ func Adjust(ctx context.Context, tx *db.Tx, r AdjustmentRequest) (Transaction, e
 	if err != nil {
 		return Transaction{}, err
 	}
-	w := wallets[r.OrgID]
+	w := b.wallets[r.OrgID]
 	if found {
 		// The change of the balance alone may be less than was asked: debt is repaid first.
 		var asked int64
@@ -156,10 +157,13 @@ func Adjust(ctx context.Context, tx *db.Tx, r AdjustmentRequest) (Transaction, e
 	if err != nil {
 		return Transaction{}, fmt.Errorf("couldn't make a transaction id: %w", err)
 	}
-	if err := post(ctx, tx, wallets, []movement{{
+	if err := b.post(movement{
 		id: id, org: r.OrgID, kind: r.Kind, reference: r.Reference, description: r.Reason, legs: r.legs,
 		actor: r.Actor, action: "wallet.adjusted", reason: r.Reason, detail: map[string]any{"amount_pence": int64(r.Amount)},
-	}}); err != nil {
+	}); err != nil {
+		return Transaction{}, err
+	}
+	if err := b.write(ctx, tx); err != nil {
 		return Transaction{}, err
 	}
 	first, _, err = find(ctx, tx, r.OrgID, r.Kind, r.Reference)
@@ -184,7 +188,7 @@ func (r AdjustmentRequest) check() error {
 	return nil
 }
 
-func (r AdjustmentRequest) legs(w *Balance) []leg {
+func (r AdjustmentRequest) legs(w *state) []leg {
 	switch {
 	case r.Amount < 0:
 		return spending(w, -r.Amount, adjustment)
@@ -195,12 +199,12 @@ func (r AdjustmentRequest) legs(w *Balance) []leg {
 	}
 }
 
-// find looks a ledger transaction up by what makes it unique.
+// find looks a ledger transaction up by what makes it unique. What was used is found by its hold's id instead.
 func find(ctx context.Context, tx *db.Tx, org uuid.UUID, kind Kind, reference string) (Transaction, bool, error) {
 	var t Transaction
 	err := tx.GetContext(ctx, &t, `
 		SELECT id, org_id, seq, kind, reference, description, amount_pence, balance_after_pence, debt_after_pence, created_at
-		FROM ledger_transactions WHERE org_id = $1 AND kind = $2 AND reference = $3`, org, kind, reference)
+		FROM ledger_transactions WHERE org_id = $1 AND kind = $2 AND reference = $3 AND kind <> 'usage'`, org, kind, reference)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Transaction{}, false, nil
 	}

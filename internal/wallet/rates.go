@@ -29,7 +29,7 @@ func CurrentRate(ctx context.Context, tx *db.Tx) (ExchangeRate, error) {
 		SELECT id, usd_to_gbp_micros, source, starts_at FROM exchange_rates
 		WHERE starts_at <= $1 ORDER BY starts_at DESC, id DESC LIMIT 1`, tx.Now)
 	if errors.Is(err, sql.ErrNoRows) {
-		return ExchangeRate{}, errors.New("no exchange rate is in force: set USD_TO_GBP_RATE and start again")
+		return ExchangeRate{}, errNoRate
 	}
 	if err != nil {
 		return ExchangeRate{}, fmt.Errorf("couldn't read the exchange rate: %w", err)

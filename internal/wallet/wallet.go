@@ -37,6 +37,9 @@ type Balance struct {
 	Debt      money.Pence `db:"debt_pence"`
 	Seq       int64       `db:"last_seq"`
 	UpdatedAt time.Time   `db:"updated_at"`
+	// FrozenAt is since when the gates refuse everything, and FrozenReason why; nil and empty when they do not.
+	FrozenAt     *time.Time `db:"frozen_at"`
+	FrozenReason string     `db:"frozen_reason"`
 }
 
 // Available is what may be spent now. It is never negative.
@@ -50,6 +53,7 @@ const (
 	TopUp      Kind = "top_up"     // a card payment arrived; the reference is its PaymentIntent
 	Adjustment Kind = "adjustment" // an operator's correction; the reference is the operator's own
 	Bonus      Kind = "bonus"      // given, not bought; spent before paid money
+	Usage      Kind = "usage"      // something was used; the transaction has the id of the hold that paid for it
 )
 
 // Transaction is one line of a wallet's history.
@@ -82,7 +86,7 @@ func Open(ctx context.Context, tx *db.Tx, org uuid.UUID) error {
 	return nil
 }
 
-const balanceColumns = `org_id, balance_pence, bonus_pence, held_pence, debt_pence, last_seq, updated_at`
+const balanceColumns = `org_id, balance_pence, bonus_pence, held_pence, debt_pence, last_seq, updated_at, frozen_at, frozen_reason`
 
 // Read gives one wallet as the transaction sees it, without locking it.
 func Read(ctx context.Context, tx *db.Tx, org uuid.UUID) (Balance, error) {

@@ -3,6 +3,7 @@ package wallettest
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/google/uuid"
@@ -36,6 +37,24 @@ func CheckBooks(t testing.TB, d *db.DB) {
 // Org creates an organisation with an open wallet of the given balance and registers CheckBooks for the test's end.
 func Org(t testing.TB, d *db.DB, name string, balance money.Pence) uuid.UUID {
 	t.Helper()
+	org := bare(t, d, name, balance)
+	t.Cleanup(func() { CheckBooks(t, d) })
+	return org
+}
+
+// Orgs creates n organisations as Org does; the books are checked once for all.
+func Orgs(t testing.TB, d *db.DB, n int, balance money.Pence) []uuid.UUID {
+	t.Helper()
+	orgs := make([]uuid.UUID, n)
+	for i := range orgs {
+		orgs[i] = bare(t, d, fmt.Sprintf("Organisation %d", i+1), balance)
+	}
+	t.Cleanup(func() { CheckBooks(t, d) })
+	return orgs
+}
+
+func bare(t testing.TB, d *db.DB, name string, balance money.Pence) uuid.UUID {
+	t.Helper()
 	org := uuid.Must(uuid.NewV7())
 	err := d.InSystemTx(t.Context(), "a test's organisation", func(ctx context.Context, tx *db.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO organizations (id, name, created_at) VALUES ($1, $2, $3)`, org, name, tx.Now)
@@ -56,6 +75,5 @@ func Org(t testing.TB, d *db.DB, name string, balance money.Pence) uuid.UUID {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { CheckBooks(t, d) })
 	return org
 }
