@@ -35,6 +35,7 @@ type Deps struct {
 
 	Auth     *auth.Auth
 	Wallets  *wallet.Ledger
+	Gates    *wallet.Gates
 	Payments *payments.Service
 
 	// BaseURL is our own address as browsers see it. https makes the cookie __Host- and Secure and sends HSTS; http is

@@ -42,6 +42,10 @@ func answerTo(kind fault.Kind) answer {
 		return answer{http.StatusTooManyRequests, "Too many requests"}
 	case fault.Unavailable:
 		return answer{http.StatusServiceUnavailable, "Not available right now"}
+	case fault.Unpaid:
+		return answer{http.StatusPaymentRequired, "There is not enough in the wallet"}
+	case fault.Malformed:
+		return answer{http.StatusBadRequest, "That could not be read"}
 	case fault.Declined: // what the provider refuses, another try will not change
 		return answer{http.StatusUnprocessableEntity, "This was refused"}
 	case fault.Internal:
@@ -86,7 +90,7 @@ func (a *app) fail(w http.ResponseWriter, r *http.Request, v *visit, err error) 
 		if to.status == http.StatusUnauthorized {
 			h.Set("WWW-Authenticate", "Bearer")
 		}
-		problemJSON(w, v, to, f)
+		a.problemJSON(w, v, to, f)
 	case to.status == http.StatusUnauthorized && (v.is(Session) || v.is(Person) || v.is(Operator)):
 		sendToLogin(w, r)
 	case errors.Is(err, errNeedsFactor):
@@ -114,16 +118,25 @@ func wantsJSON(r *http.Request, v *visit) bool {
 			(strings.Contains(accept, "application/json") || strings.Contains(accept, "application/problem+json") || strings.Contains(accept, "text/event-stream"))
 }
 
-// problemJSON answers as RFC 9457 has it. type is about:blank, so title says no more than the status does.
-func problemJSON(w http.ResponseWriter, v *visit, to answer, f *fault.Error) {
-	body, err := json.Marshal(struct {
-		Type      string `json:"type"`
-		Title     string `json:"title"`
-		Status    int    `json:"status"`
-		Detail    string `json:"detail"`
-		Field     string `json:"field,omitempty"`
-		RequestID string `json:"request_id"`
-	}{"about:blank", http.StatusText(to.status), to.status, f.Public, f.Field, v.requestID})
+// problemJSON answers as RFC 9457 has it. type is about:blank, so title says no more than the status does; code is a stable
+// name of the reason, and figures stand beside it as members of their own.
+func (a *app) problemJSON(w http.ResponseWriter, v *visit, to answer, f *fault.Error) {
+	problem := map[string]any{
+		"type": "about:blank", "title": http.StatusText(to.status), "status": to.status, "detail": f.Public, "request_id": v.requestID,
+	}
+	for name, value := range f.Members {
+		problem[name] = value
+	}
+	if f.Code != "" {
+		problem["code"] = f.Code
+	}
+	if f.Field != "" {
+		problem["field"] = f.Field
+	}
+	if f.Kind == fault.Unpaid {
+		problem["top_up_url"] = a.BaseURL + "/wallet"
+	}
+	body, err := json.Marshal(problem)
 	if err != nil {
 		http.Error(w, http.StatusText(to.status), to.status)
 		return
@@ -182,6 +195,8 @@ func (a *app) problemPage(w http.ResponseWriter, r *http.Request, v *visit, to a
 		if back := localPath(refererPath(r)); back != "" {
 			m.ActionLabel, m.ActionHref = "Load the page again", back
 		}
+	case f.Kind == fault.Unpaid:
+		m.ActionLabel, m.ActionHref = "Top up", "/wallet"
 	case v.signedIn && v.who.Role == "" && v.who.Operator:
 		m.ActionLabel, m.ActionHref = "Go to operations", "/ops"
 	}

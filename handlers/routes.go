@@ -58,6 +58,9 @@ func table() []Route {
 		{"POST", "/settings/keys/{id}/revoke", Session, (*app).revokeKey},
 
 		{"GET", "/api/v1/wallet", RequireAuthOrDev, (*app).apiWallet},
+		{"POST", "/api/v1/holds", RequireAuthOrDev, (*app).createHold},
+		{"POST", "/api/v1/holds/{id}/capture", RequireAuthOrDev, (*app).captureHold},
+		{"POST", "/api/v1/holds/{id}/void", RequireAuthOrDev, (*app).voidHold},
 
 		{"POST", "/api/webhooks/stripe", Webhook, (*app).stripeWebhook},
 

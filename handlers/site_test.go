@@ -124,6 +124,7 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 	deps := handlers.Deps{
 		APIRate: 10_000, Context: ctx, Log: log, Now: time.Now, Registry: prometheus.NewRegistry(),
 		Auth: s.auth, Wallets: wallet.New(s.db), Payments: pay,
+		Gates:   wallet.NewGates(wallet.GateOptions{DB: s.db, Now: time.Now, Log: log}),
 		BaseURL: "http://127.0.0.1:8080", SessionKeys: [][]byte{bytes.Repeat([]byte("k"), 32)}, CheckoutOrigins: []string{o.stripe},
 		Demo:  []views.DemoAccount{{Email: "owner@harbour.example", Password: password, Describes: "Owner"}},
 		Ready: []handlers.Check{{Name: "database", Run: s.db.Ping}},

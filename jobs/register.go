@@ -19,6 +19,7 @@ import (
 	"ringfence/db"
 	"ringfence/internal/auth"
 	"ringfence/internal/payments"
+	"ringfence/internal/wallet"
 )
 
 // fetchCooldown is how soon one fetch of jobs may follow the last. River's default of 100 ms would be most of the time
@@ -32,6 +33,7 @@ const stripeWorkers = 5
 type Deps struct {
 	DB       *db.DB
 	Payments *payments.Service
+	Gates    *wallet.Gates
 	Auth     *auth.Auth
 	Log      *slog.Logger
 }
@@ -41,7 +43,7 @@ type Deps struct {
 func register(d Deps) *river.Workers {
 	w := river.NewWorkers()
 	river.AddWorker(w, &stripeEvents{payments: d.Payments, log: d.Log})
-	river.AddWorker(w, &sweep{payments: d.Payments, auth: d.Auth})
+	river.AddWorker(w, &sweep{payments: d.Payments, gates: d.Gates, auth: d.Auth})
 	return w
 }
 

@@ -11,6 +11,7 @@ import (
 	"ringfence/internal/auth"
 	"ringfence/internal/failpoint"
 	"ringfence/internal/payments"
+	"ringfence/internal/wallet"
 )
 
 // stripeEvents works a committed batch of Stripe's events.
@@ -41,12 +42,14 @@ func (sweepArgs) Kind() string { return "sweep" }
 type sweep struct {
 	river.WorkerDefaults[sweepArgs]
 	payments *payments.Service
+	gates    *wallet.Gates
 	auth     *auth.Auth
 }
 
 // Work runs every sweeper; one that fails does not keep the others from their turn.
 func (w *sweep) Work(ctx context.Context, _ *river.Job[sweepArgs]) error {
 	_, perr := w.payments.Sweep(ctx)
+	_, gerr := w.gates.Expire(ctx)
 	_, _, aerr := w.auth.Sweep(ctx)
-	return errors.Join(perr, aerr)
+	return errors.Join(perr, gerr, aerr)
 }

@@ -36,6 +36,7 @@ type app struct {
 	auth        *auth.Auth
 	verifier    *auth.Verifier // nil where no JWTs are taken
 	ledger      *wallet.Ledger
+	gates       *wallet.Gates
 	payments    *payments.Service
 }
 
@@ -63,6 +64,9 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 		return nil, err
 	}
 	a.ledger = wallet.New(a.db)
+	gateMetrics := wallet.NewGateMetrics()
+	gateMetrics.Register(a.registry)
+	a.gates = wallet.NewGates(wallet.GateOptions{DB: a.db, Now: now, Log: a.log.With("part", "gates"), Metrics: gateMetrics})
 	inserter, err := jobs.NewInserter(a.db, a.log)
 	if err != nil {
 		return nil, err

@@ -876,7 +876,9 @@ func newLive(t *testing.T) *live {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runner, err := jobs.Start(t.Context(), jobs.Deps{DB: l.db, Payments: l.svc, Auth: a, Log: log})
+	runner, err := jobs.Start(t.Context(), jobs.Deps{
+		DB: l.db, Payments: l.svc, Auth: a, Log: log, Gates: wallet.NewGates(wallet.GateOptions{DB: l.db, Now: time.Now, Log: log}),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
