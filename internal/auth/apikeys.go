@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -216,33 +217,38 @@ func (a *Auth) RevokeKey(ctx context.Context, tx *db.Tx, org, id uuid.UUID, acto
 	})
 }
 
-// Programs ask thousands of times a second with the same key, so what a look-up found is kept for a moment. Only keys
-// that hold are kept: a stranger cannot fill the cache, nor make a new key wait.
+// Programs ask thousands of times a second, so what a look-up found is kept for a moment. Only keys that hold are kept: a
+// stranger cannot fill the cache, nor make a new key wait.
 const (
 	keyCacheFor = 500 * time.Millisecond
 	maxCached   = 4096
 )
 
-// keyCache keeps who keys act as, by the hash of the whole key.
+// keyCache keeps who keys act as, by the hash of the whole key. When one of them has been kept for long enough, all that
+// were used meanwhile are looked up again together: a thousand keys in use cost what one costs.
 type keyCache struct {
 	mu    sync.Mutex
-	known map[[sha256.Size]byte]cachedKey
+	known map[keyHash]*cachedKey
+	// again is the look-up that is under way, nil when there is none.
+	again *keyLookup
 }
 
+type keyHash = [sha256.Size]byte
+
 type cachedKey struct {
-	who   Identity
-	since time.Time
-	busy  *keyLookup // somebody is asking anew
+	prefix string
+	who    Identity
+	since  time.Time
+	used   bool // since it was last looked up
 }
 
 // keyLookup is a question that others may wait for.
 type keyLookup struct {
 	done chan struct{}
-	who  Identity
 	err  error
 }
 
-func newKeyCache() *keyCache { return &keyCache{known: map[[sha256.Size]byte]cachedKey{}} }
+func newKeyCache() *keyCache { return &keyCache{known: map[keyHash]*cachedKey{}} }
 
 // apiKey says who a key acts as.
 func (a *Auth) apiKey(ctx context.Context, key string) (Identity, error) {
@@ -251,46 +257,98 @@ func (a *Auth) apiKey(ctx context.Context, key string) (Identity, error) {
 		return Identity{}, errBadKey()
 	}
 	hash := sha256.Sum256([]byte(key))
-	if a.o.Now == nil {
-		return a.lookUpKey(ctx, prefix, hash)
+	if a.o.Now == nil { // nobody can tell for how long it is remembered
+		found, err := a.lookUpKeys(ctx, map[string]keyHash{prefix: hash})
+		if who, ok := found[prefix]; ok || err != nil {
+			return who, err
+		}
+		return Identity{}, errBadKey()
 	}
-	began := a.o.Now()
 	c := a.seen
-	c.mu.Lock()
-	at, ok := c.known[hash]
-	if ok && at.busy == nil && began.Sub(at.since) < keyCacheFor && began.Sub(at.since) >= 0 {
+	for waited := false; ; waited = true {
+		now := a.o.Now()
+		c.mu.Lock()
+		at, ok := c.known[hash]
+		if !ok {
+			c.mu.Unlock()
+			return a.firstLook(ctx, prefix, hash)
+		}
+		at.used = true
+		// However long the look-up took that was waited for, its answer is the newest there is.
+		if age := now.Sub(at.since); waited || age >= 0 && age < keyCacheFor {
+			c.mu.Unlock()
+			return at.who, nil
+		}
+		again := c.again
+		mine := again == nil
+		if mine {
+			again = &keyLookup{done: make(chan struct{})}
+			c.again = again
+		}
 		c.mu.Unlock()
-		return at.who, nil
-	}
-	if ok && at.busy != nil {
-		c.mu.Unlock()
-		select { // one question for all who ask at the same moment
-		case <-at.busy.done:
-			return at.busy.who, at.busy.err
+		if mine {
+			a.lookAgain(context.WithoutCancel(ctx), again)
+		}
+		select {
+		case <-again.done:
 		case <-ctx.Done():
 			return Identity{}, fmt.Errorf("waiting for an API key: %w", ctx.Err())
 		}
-	}
-	mine := &keyLookup{done: make(chan struct{})}
-	if ok { // only for keys that were good a moment ago
-		at.busy = mine
-		c.known[hash] = at
-	}
-	c.mu.Unlock()
-
-	mine.who, mine.err = a.lookUpKey(context.WithoutCancel(ctx), prefix, hash)
-	c.mu.Lock()
-	if mine.err != nil {
-		delete(c.known, hash)
-	} else {
-		if len(c.known) >= maxCached {
-			clear(c.known)
+		if again.err != nil {
+			return Identity{}, again.err
 		}
-		c.known[hash] = cachedKey{who: mine.who, since: began}
+	}
+}
+
+// firstLook looks a key up that is not remembered, and remembers it when it holds.
+func (a *Auth) firstLook(ctx context.Context, prefix string, hash keyHash) (Identity, error) {
+	began := a.o.Now()
+	found, err := a.lookUpKeys(context.WithoutCancel(ctx), map[string]keyHash{prefix: hash})
+	if err != nil {
+		return Identity{}, err
+	}
+	who, ok := found[prefix]
+	if !ok {
+		return Identity{}, errBadKey()
+	}
+	c := a.seen
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.known) >= maxCached {
+		clear(c.known)
+	}
+	c.known[hash] = &cachedKey{prefix: prefix, who: who, since: began}
+	return who, nil
+}
+
+// lookAgain looks up all keys that were used since they last were, forgets those that do not hold any more and those that
+// nobody used, and ends the question.
+func (a *Auth) lookAgain(ctx context.Context, question *keyLookup) {
+	c := a.seen
+	began := a.o.Now()
+	c.mu.Lock()
+	asked := make(map[string]keyHash, len(c.known))
+	for hash, at := range c.known {
+		if at.used {
+			asked[at.prefix] = hash
+			at.used = false
+		} else {
+			delete(c.known, hash)
+		}
 	}
 	c.mu.Unlock()
-	close(mine.done)
-	return mine.who, mine.err
+	found, err := a.lookUpKeys(ctx, asked)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for prefix, hash := range asked {
+		if who, ok := found[prefix]; ok && err == nil {
+			c.known[hash] = &cachedKey{prefix: prefix, who: who, since: began}
+		} else {
+			delete(c.known, hash)
+		}
+	}
+	c.again, question.err = nil, err
+	close(question.done)
 }
 
 // errBadKey is the one answer to every key that does not hold.
@@ -298,43 +356,59 @@ func errBadKey() error {
 	return fault.New(fault.Unauthenticated, "The Authorization header does not hold a credential we know.")
 }
 
-// lookUpKey reads the key's row, and notes its use at most once a minute.
-func (a *Auth) lookUpKey(ctx context.Context, prefix string, hash [sha256.Size]byte) (who Identity, err error) {
-	err = a.db.InSystemTx(ctx, "an API key, by which its organisation is found", func(ctx context.Context, tx *db.Tx) error {
-		var row struct {
+// lookUpKeys says who keys act as, by their prefixes; those that do not hold are left out. It notes their use at most once
+// a minute.
+func (a *Auth) lookUpKeys(ctx context.Context, hashes map[string]keyHash) (map[string]Identity, error) {
+	found := make(map[string]Identity, len(hashes))
+	if len(hashes) == 0 {
+		return found, nil
+	}
+	prefixes := slices.Sorted(maps.Keys(hashes)) // one order for all who note the use of several
+	err := a.db.InSystemTx(ctx, "API keys, by which their organisations are found", func(ctx context.Context, tx *db.Tx) error {
+		clear(found)
+		var rows []struct {
 			ID       uuid.UUID      `db:"id"`
+			Prefix   string         `db:"prefix"`
 			OrgID    uuid.UUID      `db:"org_id"`
 			OrgName  string         `db:"org_name"`
 			Hash     []byte         `db:"secret_hash"`
 			Scopes   pq.StringArray `db:"scopes"`
 			LastUsed sql.NullTime   `db:"last_used_at"`
 		}
-		err := tx.GetContext(ctx, &row, `
-			SELECT k.id, k.org_id, o.name AS org_name, k.secret_hash, k.scopes, k.last_used_at
-			FROM api_keys k JOIN organizations o ON o.id = k.org_id WHERE k.prefix = $1 AND k.revoked_at IS NULL`, prefix)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			return errBadKey()
-		case err != nil:
-			return fmt.Errorf("couldn't look the key up: %w", err)
-		case subtle.ConstantTimeCompare(row.Hash, hash[:]) != 1:
-			return errBadKey()
+		if err := tx.SelectContext(ctx, &rows, `
+			SELECT k.id, k.prefix, k.org_id, o.name AS org_name, k.secret_hash, k.scopes, k.last_used_at
+			FROM api_keys k JOIN organizations o ON o.id = k.org_id WHERE k.prefix = ANY($1) AND k.revoked_at IS NULL`, pq.Array(prefixes)); err != nil {
+			return fmt.Errorf("couldn't look keys up: %w", err)
 		}
-		scopes, err := ParseScopes(row.Scopes)
-		if err != nil {
-			return fmt.Errorf("key %s: %w", row.ID, err)
+		var used []string
+		for _, row := range rows {
+			want := hashes[row.Prefix]
+			if subtle.ConstantTimeCompare(row.Hash, want[:]) != 1 {
+				continue
+			}
+			scopes, err := ParseScopes(row.Scopes)
+			if err != nil {
+				return fmt.Errorf("key %s: %w", row.ID, err)
+			}
+			found[row.Prefix] = Identity{OrgID: row.OrgID, OrgName: row.OrgName, KeyID: row.ID, Scopes: scopes}
+			if !row.LastUsed.Valid || tx.Now.Sub(row.LastUsed.Time) >= touchEvery {
+				used = append(used, row.ID.String())
+			}
 		}
-		who = Identity{OrgID: row.OrgID, OrgName: row.OrgName, KeyID: row.ID, Scopes: scopes}
-		if row.LastUsed.Valid && tx.Now.Sub(row.LastUsed.Time) < touchEvery {
+		if len(used) == 0 {
 			return nil
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE api_keys SET last_used_at = $2 WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)`, row.ID, tx.Now); err != nil {
-			return fmt.Errorf("couldn't note the key's use: %w", err)
+		// Who notes the same use at this moment does as well: nobody waits for that.
+		if _, err := tx.ExecContext(ctx, `
+			UPDATE api_keys SET last_used_at = $2 WHERE id IN (
+			    SELECT id FROM api_keys WHERE id = ANY($1::uuid[]) AND (last_used_at IS NULL OR last_used_at < $2) FOR NO KEY UPDATE SKIP LOCKED)`,
+			pq.Array(used), tx.Now); err != nil {
+			return fmt.Errorf("couldn't note the keys' use: %w", err)
 		}
 		return nil
 	})
 	if err != nil {
-		return Identity{}, err
+		return nil, err
 	}
-	return who, nil
+	return found, nil
 }

@@ -3,6 +3,7 @@ package auth_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 	"sync"
@@ -522,6 +523,56 @@ func TestKeysAreRemembered(t *testing.T) {
 	wg.Wait()
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("4,000 look-ups of one key took %s", took)
+	}
+}
+
+// When one key is looked up again, all others that are in use are too: a thousand keys cost what one costs.
+func TestKeysAreLookedUpTogether(t *testing.T) {
+	clock := &dbtest.Clock{}
+	h := newHouse(t, auth.Options{Now: clock.Now})
+	_, owner := h.signIn(t)
+	owner.OrgID, owner.Role = h.north, auth.RoleOwner
+	secrets := make([]string, 10)
+	keys := make([]auth.Key, len(secrets))
+	for i := range secrets {
+		var err error
+		if secrets[i], keys[i], err = h.AddOrgKey(t.Context(), owner, fmt.Sprintf("Key %d", i), auth.AllScopes); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Bearer(t.Context(), "Bearer "+secrets[i]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Bearer(t.Context(), "Bearer "+secrets[i]); err != nil { // used since
+			t.Fatal(err)
+		}
+	}
+	if err := h.RevokeOrgKey(t.Context(), owner, keys[3].ID); err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(time.Second)
+	if _, err := h.Bearer(t.Context(), "Bearer "+secrets[0]); err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Super(t, h.url, `ALTER TABLE api_keys RENAME TO elsewhere`) // whoever asks the database now fails
+	for i, secret := range secrets {
+		who, err := h.Bearer(t.Context(), "Bearer "+secret)
+		if i == 3 {
+			if err == nil {
+				t.Error("the revoked key still works")
+			}
+			continue
+		}
+		if err != nil || who.KeyID != keys[i].ID {
+			t.Errorf("key %d: %s, %v", i, who.KeyID, err)
+		}
+	}
+	clock.Advance(time.Second) // what cannot be looked up is not believed
+	if _, err := h.Bearer(t.Context(), "Bearer "+secrets[0]); err == nil {
+		t.Error("a key is taken that could not be looked up")
+	}
+	dbtest.Super(t, h.url, `ALTER TABLE elsewhere RENAME TO api_keys`)
+	if _, err := h.Bearer(t.Context(), "Bearer "+secrets[0]); err != nil {
+		t.Error(err)
 	}
 }
 
