@@ -29,6 +29,16 @@ type Options struct {
 	// SettleAfter is how long a "pay later" payment stays in processing before it succeeds by itself. Zero means
 	// 20 seconds, a negative value never.
 	SettleAfter time.Duration
+	// TwilioAccountSID is the account of Twilio's stand-in (AC and 32 hexadecimal digits), TwilioAuthToken the token
+	// that admits to it and signs its callbacks. Without an account there is no Twilio here.
+	TwilioAccountSID, TwilioAuthToken string
+	// TwilioNumbers are the account's numbers, in the form +447400123456; none means +15005550006 alone.
+	TwilioNumbers []string
+	// TwilioSMSURL is where texts that come in are posted to; empty posts them nowhere.
+	TwilioSMSURL string
+	// TwilioSettleAfter is how long a text takes from queued to its last status. Zero means a second; with a negative
+	// value it moves only by Twilio.Advance and Twilio.Mark.
+	TwilioSettleAfter time.Duration
 	// Now is the clock; nil means the system's.
 	Now func() time.Time
 	// Logger receives what happens; nil means slog.Default.
@@ -56,6 +66,7 @@ type Server struct {
 	http   *http.Server
 	store  *store
 	stripe *Stripe
+	twilio *Twilio // nil when it is off
 	cancel context.CancelFunc
 
 	work  sync.WaitGroup
@@ -99,6 +110,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Server{url: "http://" + ln.Addr().String(), log: o.Logger, store: st, cancel: cancel}
 	s.stripe, err = newStripe(run, o, s.url, st)
+	if err == nil {
+		s.twilio, err = newTwilio(run, o, st)
+	}
 	if err != nil {
 		cancel()
 		return nil, errors.Join(err, st.close(), ln.Close())
@@ -117,6 +131,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		}
 	})
 	s.work.Go(func() { s.stripe.run(run) })
+	if s.twilio != nil {
+		s.work.Go(func() { s.twilio.run(run) })
+	}
 	stop := context.AfterFunc(ctx, func() {
 		if err := s.Close(); err != nil {
 			s.log.ErrorContext(run, "sandbox did not close cleanly", "error", err)
@@ -132,6 +149,9 @@ func (s *Server) URL() string { return s.url }
 
 // Stripe gives tests in the same process what the control endpoints give to others.
 func (s *Server) Stripe() *Stripe { return s.stripe }
+
+// Twilio does the same for Twilio; nil when Options name no account.
+func (s *Server) Twilio() *Twilio { return s.twilio }
 
 // Close ends serving and delivering and closes the state file. It is safe to repeat.
 func (s *Server) Close() error { return s.close() }
@@ -152,10 +172,17 @@ func (s *Server) shutdown() error {
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]string{"sandbox": healthName, "webhook_url": s.stripe.webhookURL})
+		health := map[string]string{"sandbox": healthName, "webhook_url": s.stripe.webhookURL}
+		if s.twilio != nil {
+			health["twilio_sms_url"] = s.twilio.smsURL
+		}
+		writeJSON(w, http.StatusOK, health)
 	})
 	mux.HandleFunc("GET /assets/sandbox.css", serveCSS)
 	s.stripe.mount(mux)
+	if s.twilio != nil {
+		s.twilio.mount(mux)
+	}
 	// A page of another site must not be able to act here through the developer's browser.
 	return loopbackHost(http.NewCrossOriginProtection().Handler(limitBody(mux)))
 }

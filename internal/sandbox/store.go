@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -124,6 +125,94 @@ func (st *store) load(bucket string, fn func(key string, value []byte) error) er
 		}
 		return b.ForEach(func(k, v []byte) error { return fn(string(k), v) })
 	})
+}
+
+func loadMap[V any](st *store, bucket string, into map[string]*V) error {
+	return st.load(bucket, func(key string, value []byte) error {
+		v := new(V)
+		if err := json.Unmarshal(value, v); err != nil {
+			return fmt.Errorf("sandbox: state of %s %s: %w", bucket, key, err)
+		}
+		into[key] = v
+		return nil
+	})
+}
+
+func loadOne(st *store, bucket string, into any) error {
+	return st.load(bucket, func(key string, value []byte) error {
+		if err := json.Unmarshal(value, into); err != nil {
+			return fmt.Errorf("sandbox: state of %s %s: %w", bucket, key, err)
+		}
+		return nil
+	})
+}
+
+// onlyKey is the key of what there is one of.
+const onlyKey = "current"
+
+// place names a place in the state file.
+type place struct{ bucket, key string }
+
+// changes collects what one change of an owner's state writes and starts. The owner's mutex must be held while it is
+// used, until finish has returned.
+type changes struct {
+	store  *store
+	now    time.Time
+	writes map[place]any
+	keys   []place
+	after  []func()
+	err    error
+}
+
+// put notes a value to be written; it is encoded at the end, so that the last state counts.
+func (c *changes) put(bucket, key string, v any) {
+	k := place{bucket, key}
+	if c.writes == nil {
+		c.writes = map[place]any{}
+	}
+	if _, ok := c.writes[k]; !ok {
+		c.keys = append(c.keys, k)
+	}
+	c.writes[k] = v
+}
+
+// remove notes a value to be deleted.
+func (c *changes) remove(bucket, key string) { c.put(bucket, key, nil) }
+
+// then arranges for fn to be called once the change is in the state file: deliveries and timers.
+func (c *changes) then(fn func()) { c.after = append(c.after, fn) }
+
+// finish encodes the change and hands it to the state file. What it returns must be called after the mutex was
+// released: it waits for the file and then calls what then was given.
+func (c *changes) finish() func() error {
+	writes := make([]write, 0, len(c.keys))
+	for _, k := range c.keys {
+		if c.writes[k] == nil {
+			writes = append(writes, write{bucket: k.bucket, key: k.key})
+			continue
+		}
+		b, err := json.Marshal(c.writes[k])
+		if err != nil {
+			c.err = err
+			continue
+		}
+		writes = append(writes, write{bucket: k.bucket, key: k.key, value: b})
+	}
+	var committed <-chan error
+	if len(writes) > 0 {
+		committed = c.store.submit(writes)
+	}
+	return func() error {
+		if committed != nil {
+			if err := <-committed; err != nil {
+				return err
+			}
+		}
+		for _, fn := range c.after {
+			fn()
+		}
+		return c.err
+	}
 }
 
 // close commits what is queued and closes the file.

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	stripesdk "github.com/stripe/stripe-go/v76"
-	"golang.org/x/sync/errgroup"
 )
 
 // stripeVersion is the API version that everything here is shaped by.
@@ -25,16 +24,15 @@ type Stripe struct {
 	base          string
 	webhookURL    string
 	webhookSecret string
+	besideTwilio  bool // the overview names Twilio's page
 	settleAfter   time.Duration
 	now           func() time.Time
 	log           *slog.Logger
 	store         *store
-	client        *http.Client
 	life          context.Context // the sandbox's own life, which outlasts any request
 
-	clock      *alarms // settlement and expiry
-	deliveries *alarms // attempts to deliver, bounded by senders
-	senders    errgroup.Group
+	clock   *alarms // settlement and expiry
+	courier *courier
 
 	mu        sync.Mutex
 	seq       uint64
@@ -142,68 +140,17 @@ func save[W any, P resource[W]](tx *txn, t *table[W, P], r *row[W]) {
 
 // txn is one change of the state: made under the mutex, written to the file in one piece, then acted upon.
 type txn struct {
+	changes
+
 	s       *Stripe
-	now     time.Time
 	request eventRequest
-	writes  map[place]any
-	keys    []place
-	events  []string
-	after   []func()
-	err     error
-}
-
-// place names a place in the state file.
-type place struct{ bucket, key string }
-
-// put notes a value to be written; it is encoded at the end, so that the last state counts.
-func (tx *txn) put(bucket, key string, v any) {
-	k := place{bucket, key}
-	if tx.writes == nil {
-		tx.writes = map[place]any{}
-	}
-	if _, ok := tx.writes[k]; !ok {
-		tx.keys = append(tx.keys, k)
-	}
-	tx.writes[k] = v
 }
 
 // created is the transaction's one idea of now, in Unix seconds.
 func (tx *txn) created() int64 { return tx.now.Unix() }
 
 // begin starts a change; the mutex must be held until finish has returned.
-func (s *Stripe) begin() *txn { return &txn{s: s, now: s.now()} }
-
-// finish encodes the change and hands it to the state file. The mutex must be held. What it returns must be called
-// after the mutex was released: it waits for the file and then starts deliveries and timers.
-func (tx *txn) finish() func() error {
-	writes := make([]write, 0, len(tx.keys))
-	for _, k := range tx.keys {
-		b, err := json.Marshal(tx.writes[k])
-		if err != nil {
-			tx.err = err
-			continue
-		}
-		writes = append(writes, write{bucket: k.bucket, key: k.key, value: b})
-	}
-	var committed <-chan error
-	if len(writes) > 0 {
-		committed = tx.s.store.submit(writes)
-	}
-	return func() error {
-		if committed != nil {
-			if err := <-committed; err != nil {
-				return err
-			}
-		}
-		for _, id := range tx.events {
-			tx.s.deliverAt(tx.now, id)
-		}
-		for _, fn := range tx.after {
-			fn()
-		}
-		return tx.err
-	}
-}
+func (s *Stripe) begin() *txn { return &txn{changes: changes{store: s.store, now: s.now()}, s: s} }
 
 // change runs fn as one change of the state, outside any API request. What fn changed
 // before it erred is kept.
@@ -224,24 +171,20 @@ const (
 	bucketDelivery = "stripe.deliveries"
 	bucketSettings = "stripe.settings"
 	bucketStats    = "stripe.stats"
-	onlyKey        = "current"
-
-	// senderCount bounds the deliveries that are under way at once.
-	senderCount = 16
 )
 
 func newStripe(life context.Context, o Options, base string, st *store) (*Stripe, error) {
 	s := &Stripe{
 		base: base, webhookURL: o.WebhookURL, webhookSecret: o.WebhookSecret, settleAfter: o.SettleAfter,
-		now: o.Now, log: o.Logger, store: st, life: life,
-		client:   newDeliveryClient(),
+		besideTwilio: o.TwilioAccountSID != "",
+		now:          o.Now, log: o.Logger, store: st, life: life,
 		clock:    newAlarms(o.Now),
+		courier:  newCourier(o.Now),
 		delivery: map[string]*delivery{},
 		idem:     map[string]*idemRecord{},
 		inFlight: map[string]bool{},
 	}
-	s.deliveries = newAlarms(o.Now)
-	s.senders.SetLimit(senderCount)
+	s.faults.words = stripeFaults
 	if err := s.load(); err != nil {
 		return nil, err
 	}
@@ -276,26 +219,6 @@ func (s *Stripe) load() error {
 		return err
 	}
 	return loadOne(s.store, bucketStats, &s.stats)
-}
-
-func loadMap[V any](st *store, bucket string, into map[string]*V) error {
-	return st.load(bucket, func(key string, value []byte) error {
-		v := new(V)
-		if err := json.Unmarshal(value, v); err != nil {
-			return fmt.Errorf("sandbox: state of %s %s: %w", bucket, key, err)
-		}
-		into[key] = v
-		return nil
-	})
-}
-
-func loadOne(st *store, bucket string, into any) error {
-	return st.load(bucket, func(key string, value []byte) error {
-		if err := json.Unmarshal(value, into); err != nil {
-			return fmt.Errorf("sandbox: state of %s %s: %w", bucket, key, err)
-		}
-		return nil
-	})
 }
 
 // resume drops what is too old and takes up what was under way when the state file was last closed.
@@ -342,9 +265,8 @@ func (s *Stripe) resume() {
 func (s *Stripe) run(ctx context.Context) {
 	var loops sync.WaitGroup
 	loops.Go(func() { s.clock.loop(ctx) })
-	loops.Go(func() { s.deliveries.loop(ctx) })
+	loops.Go(func() { s.courier.run(ctx) })
 	loops.Wait()
-	_ = s.senders.Wait() // senders give no errors: an attempt's outcome is in its record
 }
 
 func (s *Stripe) expireAt(sessionID string, at int64) {

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -113,9 +112,9 @@ func (s *Stripe) serveAPI(w http.ResponseWriter, r *http.Request, op operation) 
 	// Faults on the way strike before the key is looked at, those of execution only where there is one: a replay
 	// uses none of them up.
 	what := r.Method + " " + r.URL.Path
-	fault := s.faults.strike(what, edgeFaults)
+	fault := s.faults.strike(what, stripeFaults.edge)
 	if fault.Do == FaultTimeout {
-		s.hold(w, r, fault)
+		silence(s.life, w, r, fault)
 		return
 	}
 	if e := refusal(fault); e != nil {
@@ -143,14 +142,14 @@ func (s *Stripe) serveAPI(w http.ResponseWriter, r *http.Request, op operation) 
 		s.send(w, a, header)
 		return
 	}
-	fault = s.faults.strike(what, executionFaults)
+	fault = s.faults.strike(what, stripeFaults.execution)
 	if fault.Do == FaultDelay {
 		// The caller may give up meanwhile; like Stripe, the sandbox acts all the same.
-		s.sleep(fault.wait())
+		sleep(s.life, fault.wait())
 	}
 	a := s.execute(reqID, key, in, op, fault)
-	if fault.Do == FaultTimeoutAfterActing {
-		s.hold(w, r, fault)
+	if fault.Do == FaultTimeoutAfterActing || fault.Do == FaultCutAfterActing {
+		silence(s.life, w, r, fault)
 		return
 	}
 	s.send(w, a, header)
@@ -313,33 +312,4 @@ func readInput(r *http.Request) (*input, error) {
 		return nil, err
 	}
 	return &input{params: p, path: r.URL.Path, id: r.PathValue("id")}, nil
-}
-
-// hold keeps the caller waiting and then drops the connection without an answer.
-func (s *Stripe) hold(w http.ResponseWriter, r *http.Request, f Fault) {
-	wait := f.wait()
-	if wait == 0 {
-		wait = holdDefault
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), wait)
-	defer cancel()
-	select {
-	case <-ctx.Done():
-	case <-s.life.Done():
-	}
-	conn, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return
-	}
-	_ = conn.Close() // the point is that the caller learns nothing
-}
-
-// sleep waits, or until the sandbox ends.
-func (s *Stripe) sleep(d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-s.life.Done():
-	}
 }

@@ -121,7 +121,7 @@ func createSession(tx *txn, in *input) (any, error) {
 		sess.PaymentStatus = statusNoPaymentRequired
 	}
 	r := add(tx, &tx.s.sessions, sess, own{Items: items, Intent: intent})
-	tx.after = append(tx.after, func() { tx.s.expireAt(sess.ID, sess.ExpiresAt) })
+	tx.then(func() { tx.s.expireAt(sess.ID, sess.ExpiresAt) })
 	return r, nil
 }
 

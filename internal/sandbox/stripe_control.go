@@ -1,32 +1,19 @@
 package sandbox
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
-	"strings"
 )
 
 const controlPath = "/sandbox/stripe"
 
 // mountControl serves what a developer or a test does to the stand-in, as opposed to what Stripe's API offers.
-// Answers are JSON; a browser's form post is sent back to the overview instead.
 func (s *Stripe) mountControl(mux *http.ServeMux) {
-	handle := func(pattern string, fn func(r *http.Request) (any, error)) {
-		method, path, _ := strings.Cut(pattern, " ")
-		mux.HandleFunc(method+" "+controlPath+path, func(w http.ResponseWriter, r *http.Request) {
-			v, err := fn(r)
-			answerControl(w, r, v, err)
-		})
-	}
+	handle := controls(mux, controlPath, "/")
 	handle("GET /books", func(*http.Request) (any, error) { return s.Books(), nil })
-	handle("GET /faults", func(*http.Request) (any, error) { return s.faultsView(), nil })
-	handle("POST /faults", s.controlSetFaults)
-	handle("DELETE /faults", func(*http.Request) (any, error) { return s.faultsView(), s.SetFaults() })
+	controlFaults(handle, &s.faults)
 	handle("GET /webhooks", func(*http.Request) (any, error) { return s.webhooksView(), nil })
 	handle("POST /webhooks", s.controlWebhooks)
 	handle("GET /events/{id}/delivery", s.controlDelivery)
@@ -114,76 +101,6 @@ func formAmount(r *http.Request) (int64, error) {
 	return amount, nil
 }
 
-func answerControl(w http.ResponseWriter, r *http.Request, v any, err error) {
-	var e *apiError
-	switch {
-	case err == nil && r.Method == http.MethodPost && strings.Contains(r.Header.Get("Accept"), "text/html"):
-		http.Redirect(w, r, "/", http.StatusSeeOther)
-	case err == nil:
-		writeJSON(w, http.StatusOK, v)
-	case errors.As(err, &e):
-		writeJSON(w, e.Status, map[string]any{"error": e})
-	default:
-		writeJSON(w, http.StatusInternalServerError, map[string]any{"error": internalError(err.Error())})
-	}
-}
-
-// controlSetFaults takes a list of rules, one rule, or {"rules": […]} as JSON, or the same in the form field rules.
-func (s *Stripe) controlSetFaults(r *http.Request) (any, error) {
-	raw, err := readControl(r, "rules")
-	if err != nil {
-		return nil, err
-	}
-	rules, err := parseFaults(raw)
-	if err != nil {
-		return nil, invalid("", "rules", "Invalid rules: %s", err)
-	}
-	if err := s.SetFaults(rules...); err != nil {
-		return nil, invalid("", "rules", "Invalid rules: %s", err)
-	}
-	return s.faultsView(), nil
-}
-
-func parseFaults(raw []byte) ([]Fault, error) {
-	strict := func(into any) error {
-		dec := json.NewDecoder(bytes.NewReader(raw))
-		dec.DisallowUnknownFields()
-		return dec.Decode(into)
-	}
-	if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("[")) {
-		var rules []Fault
-		return rules, strict(&rules)
-	}
-	var wrapped struct {
-		Fault
-
-		Rules []Fault `json:"rules"`
-	}
-	if err := strict(&wrapped); err != nil {
-		return nil, err
-	}
-	if wrapped.Match != "" {
-		wrapped.Rules = append(wrapped.Rules, wrapped.Fault)
-	}
-	return wrapped.Rules, nil
-}
-
-func (s *Stripe) faultsView() any { return map[string]any{"rules": s.Faults()} }
-
-// readControl gives the JSON of a control request: the body, or a form field of that name.
-func readControl(r *http.Request, field string) ([]byte, error) {
-	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
-		if v := r.FormValue(field); v != "" {
-			return []byte(v), nil
-		}
-	}
-	raw, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, invalid("", "", "The request body could not be read.")
-	}
-	return raw, nil
-}
-
 func (s *Stripe) controlWebhooks(r *http.Request) (any, error) {
 	raw, err := readControl(r, "settings")
 	if err != nil {
@@ -213,6 +130,12 @@ func (s *Stripe) controlDelivery(r *http.Request) (any, error) {
 	}
 	return *d, nil
 }
+
+// SetFaults replaces the rules in force; with none it clears them. Faulty rules change nothing and are named.
+func (s *Stripe) SetFaults(rules ...Fault) error { return s.faults.set(rules) }
+
+// Faults gives the rules still in force, with the strikes they have left.
+func (s *Stripe) Faults() []Fault { return s.faults.get() }
 
 // Books is what the stand-in would pay out, counted from its own charges, refunds and disputes, for comparison with
 // other books. Amounts are in minor units (pence for GBP).

@@ -8,44 +8,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 )
 
-// What has become of an event's delivery.
-const (
-	deliveryNone      = "none"      // there was nobody to deliver to
-	deliveryPending   = "pending"   // not delivered yet, will be tried again
-	deliveryDelivered = "delivered" // answered with 2xx
-	deliveryFailed    = "failed"    // given up after three days
-	deliveryLost      = "lost"      // dropped by a fault, or deliveries were switched off
-)
-
-// delivery is the record of delivering one event.
-type delivery struct {
-	State    string    `json:"state"`
-	NextAt   int64     `json:"next_at,omitempty"` // Unix nanoseconds
-	Count    int       `json:"count"`
-	Attempts []attempt `json:"attempts,omitempty"` // the last attemptsKept
-	// held says that the event was held back once by a fault, which is enough.
-	held bool
-}
-
-// attempt is one request to the receiver.
-type attempt struct {
-	At     int64  `json:"at"` // Unix seconds
-	Status int    `json:"status,omitempty"`
-	Error  string `json:"error,omitempty"`
-}
-
-const (
-	attemptsKept   = 20
-	deliveryWindow = 3 * 24 * time.Hour
-	attemptLimit   = 10 * time.Second
-)
+// deliveryWindow is how long an event is tried.
+const deliveryWindow = 3 * 24 * time.Hour
 
 // retrySchedule is the wait after each failed attempt, much faster than Stripe's; the last one repeats.
 var retrySchedule = []time.Duration{
@@ -58,24 +27,12 @@ type heldEvent struct {
 	seq uint64
 }
 
-func newDeliveryClient() *http.Client {
-	return &http.Client{
-		Timeout:   attemptLimit,
-		Transport: &http.Transport{MaxIdleConnsPerHost: senderCount, IdleConnTimeout: 30 * time.Second},
-		// A redirect is a failed delivery, as it is at Stripe.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-}
+// deliver arranges for an attempt once the change is in the state file.
+func (tx *txn) deliver(eventID string) { tx.then(func() { tx.s.deliverAt(tx.now, eventID) }) }
 
 // deliverAt arranges for an attempt.
 func (s *Stripe) deliverAt(at time.Time, eventID string) {
-	s.deliveries.at(at, func(ctx context.Context) {
-		// Blocks while all senders are busy, so that attempts keep their order and their number is bounded.
-		s.senders.Go(func() error {
-			s.deliver(ctx, eventID)
-			return nil
-		})
-	})
+	s.courier.at(at, func(ctx context.Context) { s.deliver(ctx, eventID) })
 }
 
 // deliver makes one attempt, as the faults in force would have it.
@@ -91,11 +48,7 @@ func (s *Stripe) deliver(ctx context.Context, eventID string) {
 		s.mu.Unlock()
 		return
 	}
-	kinds := deliveryFaults
-	if d.held {
-		kinds = slices.DeleteFunc(slices.Clone(kinds), func(k string) bool { return k == FaultReorder })
-	}
-	fault := s.faults.strike(deliverPrefix+r.Wire.Type, kinds)
+	fault := s.faults.strikeDelivery(r.Wire.Type, d)
 	switch fault.Do {
 	case FaultDrop:
 		s.setDelivery(eventID, d, deliveryLost)
@@ -105,11 +58,7 @@ func (s *Stripe) deliver(ctx context.Context, eventID string) {
 		d.held = true
 		s.held = append(s.held, heldEvent{id: eventID, seq: r.Seq})
 		s.mu.Unlock()
-		limit := fault.wait()
-		if limit == 0 {
-			limit = reorderDefault
-		}
-		s.clock.at(s.now().Add(limit), func(context.Context) { s.release(func(h heldEvent) bool { return h.id == eventID }) })
+		s.clock.at(s.now().Add(fault.heldFor()), func(context.Context) { s.release(func(h heldEvent) bool { return h.id == eventID }) })
 		return
 	}
 	view, seq := *s.eventView(r), r.Seq
@@ -120,21 +69,16 @@ func (s *Stripe) deliver(ctx context.Context, eventID string) {
 		s.logFailure(ctx, "encode event", eventID, err)
 		return
 	}
-	secret, copies := s.webhookSecret, 1
-	switch fault.Do {
-	case FaultOtherSignature:
-		secret += "-of-somebody-else"
-	case FaultRepeat:
-		if copies = fault.Copies; copies == 0 {
-			copies = copiesDefault
-		}
+	secret := s.webhookSecret
+	if fault.Do == FaultOtherSignature {
+		secret += otherSecret
 	}
 	var made []attempt
 	delivered := false
-	for range copies {
+	for range fault.copies() {
 		a := s.post(ctx, body, secret)
 		made = append(made, a)
-		delivered = delivered || (a.Status >= 200 && a.Status < 300)
+		delivered = delivered || a.ok()
 	}
 	s.record(eventID, seq, made, delivered)
 }
@@ -142,27 +86,16 @@ func (s *Stripe) deliver(ctx context.Context, eventID string) {
 // post sends one signed request; see https://docs.stripe.com/webhooks#verify-manually for the signature.
 func (s *Stripe) post(ctx context.Context, body []byte, secret string) attempt {
 	now := s.now()
-	a := attempt{At: now.Unix()}
-	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.webhookURL, bytes.NewReader(body))
 	if err != nil {
-		a.Error = err.Error()
-		return a
+		return attempt{At: now.Unix(), Error: err.Error()}
 	}
 	req.Header.Set("Content-Type", "application/json; charset=utf-8")
 	req.Header.Set("User-Agent", "Stripe/1.0 (+https://stripe.com/docs/webhooks)")
 	req.Header.Set("Accept", "*/*; q=0.5, application/xml")
 	req.Header.Set("Cache-Control", "no-cache")
 	req.Header.Set("Stripe-Signature", signature(now, body, secret))
-	resp, err := s.client.Do(req)
-	if err != nil {
-		a.Error = err.Error()
-		return a
-	}
-	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxBody)) // only so that the connection can be used again
-	a.Status = resp.StatusCode
+	a, _ := s.courier.send(req, now)
 	return a
 }
 
@@ -183,11 +116,7 @@ func (s *Stripe) record(eventID string, seq uint64, made []attempt, delivered bo
 	if r == nil || d == nil {
 		return
 	}
-	d.Count += len(made)
-	d.Attempts = append(d.Attempts, made...)
-	if over := len(d.Attempts) - attemptsKept; over > 0 {
-		d.Attempts = append([]attempt(nil), d.Attempts[over:]...)
-	}
+	d.add(made)
 	if delivered {
 		s.setDelivery(eventID, d, deliveryDelivered)
 		s.releaseHeld(func(h heldEvent) bool { return h.seq < seq })
@@ -261,7 +190,7 @@ func (s *Stripe) Resend(eventID string) error {
 		}
 		d.State, d.NextAt = deliveryPending, tx.now.UnixNano()
 		tx.put(bucketDelivery, eventID, d)
-		tx.events = append(tx.events, eventID)
+		tx.deliver(eventID)
 		return nil
 	})
 }

@@ -58,3 +58,19 @@ func noSuch(noun, id, param string) *apiError {
 func internalError(message string) *apiError {
 	return &apiError{Status: http.StatusInternalServerError, Type: typeAPI, Message: message}
 }
+
+// refusal is the error of the faults that answer on the way.
+func refusal(f Fault) error {
+	switch f.Do {
+	case Fault429:
+		return &apiError{
+			Status: http.StatusTooManyRequests, Type: typeInvalidRequest, Code: "rate_limit",
+			Message: "Request rate limit exceeded (scripted).",
+			DocURL:  "https://stripe.com/docs/error-codes/rate-limit",
+		}
+	case Fault503:
+		return &apiError{Status: http.StatusServiceUnavailable, Type: typeAPI, Message: "Service unavailable (scripted)."}
+	default:
+		return nil
+	}
+}

@@ -35,7 +35,7 @@ func (tx *txn) emit(kind string, object any, previous map[string]any) {
 		d.State = deliveryLost
 	default:
 		d.State, d.NextAt = deliveryPending, tx.now.UnixNano()
-		tx.events = append(tx.events, e.ID)
+		tx.deliver(e.ID)
 	}
 	tx.s.delivery[e.ID] = d
 	tx.put(bucketDelivery, e.ID, d)

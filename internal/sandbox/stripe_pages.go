@@ -1,63 +1,16 @@
 package sandbox
 
 import (
-	"bytes"
-	"embed"
 	"errors"
-	"html/template"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
 )
 
-//go:embed pages
-var pageFiles embed.FS
-
-var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"amount": amountText,
-	"when":   func(unix int64) string { return time.Unix(unix, 0).UTC().Format("2 Jan 15:04:05") },
-}).ParseFS(pageFiles, "pages/*.html"))
-
-func serveCSS(w http.ResponseWriter, _ *http.Request) {
-	css, err := pageFiles.ReadFile("pages/sandbox.css")
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "text/css; charset=utf-8")
-	_, _ = w.Write(css) // a failure means that the caller has gone
-}
-
-// writePage renders first, so that a failing template cannot leave half a page. formTo are origins, besides our own,
-// that a form may lead to: browsers hold form-action against redirects too.
+// writePage answers with a page of the overview or the checkout.
 func (s *Stripe) writePage(w http.ResponseWriter, status int, name string, model any, formTo ...string) {
-	var b bytes.Buffer
-	if err := pages.ExecuteTemplate(&b, name, model); err != nil {
-		s.log.ErrorContext(s.life, "sandbox page failed", "page", name, "error", err)
-		http.Error(w, "The sandbox could not render this page.", http.StatusInternalServerError)
-		return
-	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'; "+
-		"form-action "+strings.Join(append([]string{"'self'"}, formTo...), " "))
-	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes()) // a failure means that the caller has gone
-}
-
-// origin gives the scheme and host of a URL for a CSP list; empty when it could not stand there safely.
-func origin(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || strings.ContainsFunc(u.Host, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(".-:[]", r)
-	}) {
-		return ""
-	}
-	return u.Scheme + "://" + u.Host
+	writePage(s.life, s.log, w, status, name, model, formTo...)
 }
 
 // checkoutModel is the hosted page.
@@ -106,8 +59,6 @@ func (s *Stripe) mountCheckout(mux *http.ServeMux) {
 		s.writePage(w, http.StatusNotFound, "notice.html", notice{Title: "Nothing here", Text: "The sandbox has no such page."})
 	})
 }
-
-type notice struct{ Title, Text string }
 
 func (s *Stripe) showCheckout(w http.ResponseWriter, id string, status int, message string) {
 	s.mu.Lock()
@@ -161,6 +112,7 @@ func (s *Stripe) showReceipt(w http.ResponseWriter, r *http.Request) {
 type indexModel struct {
 	Base, WebhookURL string
 	WebhooksOn       bool
+	Twilio           bool
 	Books            Books
 	Sessions         []indexSession
 	Payments         []indexPayment
@@ -208,11 +160,10 @@ var faultPresets = []faultPreset{
 	{"Sign the next event wrongly", `[{"match":"deliver *","do":"other_signature"}]`},
 }
 
-const indexRows = 25
-
 func (s *Stripe) showIndex(w http.ResponseWriter, _ *http.Request) {
 	m := indexModel{
 		Base: s.base, WebhookURL: s.webhookURL, Books: s.Books(), Faults: s.Faults(), Presets: faultPresets,
+		Twilio: s.besideTwilio,
 	}
 	s.mu.Lock()
 	m.WebhooksOn = !s.settings.WebhooksOff
@@ -259,15 +210,4 @@ func (s *Stripe) indexPayment(r *row[paymentIntent]) indexPayment {
 		}
 	}
 	return row
-}
-
-// newest gives the last rows of a table, newest first.
-func newest[W any](order []*row[W]) func(yield func(*row[W]) bool) {
-	return func(yield func(*row[W]) bool) {
-		for i := len(order) - 1; i >= max(0, len(order)-indexRows); i-- {
-			if !yield(order[i]) {
-				return
-			}
-		}
-	}
 }

@@ -435,7 +435,7 @@ func (tx *txn) process(r *row[paymentIntent], method *row[paymentMethod]) {
 	if tx.s.settleAfter > 0 {
 		r.Own.SettleAt = tx.now.Add(tx.s.settleAfter).UnixNano()
 		at, sessionID := r.Own.SettleAt, r.Own.Session
-		tx.after = append(tx.after, func() { tx.s.settleAt(sessionID, at) })
+		tx.then(func() { tx.s.settleAt(sessionID, at) })
 	}
 	save(tx, &tx.s.intents, r)
 	tx.emit("charge.pending", &ch.Wire, nil)

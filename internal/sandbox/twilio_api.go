@@ -1,0 +1,287 @@
+package sandbox
+
+import (
+	"crypto/subtle"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	twilioPath = "/" + twilioVersion + "/"
+	// bodyLimit is the longest text, in characters.
+	bodyLimit = 1600
+	// validityMax is the longest ValidityPeriod, in seconds.
+	validityMax = 36000
+)
+
+// MakeMessage is the match of faults for requests that make a message, whatever the account.
+const MakeMessage = "POST /" + twilioVersion + "/Accounts/*/Messages.json"
+
+// twilioFaults are what faults do here. All of them are the sandbox's own doing and none is recorded, since there are
+// no idempotency keys.
+var twilioFaults = faultWords{
+	edge:      []string{FaultTimeout, Fault429, Fault503, Fault500, FaultRefuse},
+	execution: []string{Fault500AfterActing, FaultTimeoutAfterActing, FaultCutAfterActing, FaultDelay},
+	delivery:  everyDelivery,
+}
+
+// asked is an API request that has been read and admitted.
+type asked struct {
+	account string
+	path    string
+	sid     string
+	form    url.Values
+}
+
+// twilioOperation answers an API request. It runs under the mutex and leaves the state alone when it errs.
+type twilioOperation func(t *Twilio, c *changes, in *asked) (any, error)
+
+func (t *Twilio) mountAPI(mux *http.ServeMux) {
+	messages := twilioPath + "Accounts/{account}/Messages"
+	for pattern, op := range map[string]twilioOperation{
+		"POST " + messages + ".json":      makeMessage,
+		"GET " + messages + ".json":       listTexts,
+		"GET " + messages + "/{resource}": fetchMessage,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { t.serveAPI(w, r, op) })
+	}
+	mux.HandleFunc(twilioPath, func(w http.ResponseWriter, r *http.Request) {
+		t.serveAPI(w, r, func(_ *Twilio, _ *changes, in *asked) (any, error) { return nil, notFound(in.path) })
+	})
+	for _, pattern := range []string{messages + ".json", messages + "/{resource}"} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			t.serveAPI(w, r, func(*Twilio, *changes, *asked) (any, error) {
+				return nil, twilioFail(codeMethod, "Method not allowed: the sandbox does not imitate %s here", r.Method)
+			})
+		})
+	}
+}
+
+func (t *Twilio) serveAPI(w http.ResponseWriter, r *http.Request, op twilioOperation) {
+	w.Header().Set("Twilio-Request-Id", newSID("RQ"))
+	if err := t.authorised(r); err != nil {
+		t.fail(w, err)
+		return
+	}
+	in, err := readAsked(r)
+	if err != nil {
+		t.fail(w, err)
+		return
+	}
+	what := r.Method + " " + r.URL.Path
+	making := r.Method == http.MethodPost && r.PathValue("account") != "" && in.sid == ""
+	if making {
+		t.count(func(n *Creations) { n.Asked++ })
+	}
+	fault := t.faults.strike(what, twilioFaults.edge)
+	if fault.Do == FaultTimeout {
+		silence(t.life, w, r, fault)
+		return
+	}
+	if e := twilioRefusal(fault, in.form.Get("From"), in.form.Get("To")); e != nil {
+		t.fail(w, e)
+		return
+	}
+	fault = t.faults.strike(what, twilioFaults.execution)
+	if fault.Do == FaultDelay {
+		// The caller may give up meanwhile; like Twilio, the sandbox acts all the same.
+		sleep(t.life, fault.wait())
+	}
+	var v any
+	err = t.change(func(c *changes) (err error) {
+		v, err = op(t, c, in)
+		return err
+	})
+	switch {
+	case fault.Do == FaultTimeoutAfterActing || fault.Do == FaultCutAfterActing:
+		silence(t.life, w, r, fault)
+	case err != nil:
+		t.fail(w, err)
+	case fault.Do == Fault500AfterActing:
+		t.fail(w, twilioFail(codeInternal, "An internal server error has occurred"))
+	case making:
+		writeJSON(w, http.StatusCreated, v)
+	default:
+		writeJSON(w, http.StatusOK, v)
+	}
+}
+
+func (t *Twilio) fail(w http.ResponseWriter, err error) {
+	var e *twilioError
+	if !errors.As(err, &e) {
+		t.log.ErrorContext(t.life, "sandbox twilio: request failed", "error", err)
+		e = twilioFail(codeInternal, "The sandbox failed: %s", err)
+	}
+	switch e.Status {
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", `Basic realm="Twilio API"`)
+	case http.StatusTooManyRequests:
+		w.Header().Set("Retry-After", "1")
+	}
+	writeJSON(w, e.Status, e)
+}
+
+// count changes the counters and has them written without waiting.
+func (t *Twilio) count(fn func(*Creations)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.begin()
+	fn(&t.creations)
+	c.put(bucketCreations, onlyKey, t.creations)
+	c.finish()
+}
+
+// authorised admits any account whose token matches, to its own resources; the configured account also to those of
+// the others, as a parent is at Twilio.
+func (t *Twilio) authorised(r *http.Request) error {
+	account, token, _ := r.BasicAuth()
+	switch {
+	case !accountSID.MatchString(account), subtle.ConstantTimeCompare([]byte(token), []byte(t.token)) != 1:
+		return twilioFail(codeAuthenticate, "Authenticate")
+	case account != t.account && !strings.HasPrefix(r.URL.Path, twilioPath+"Accounts/"+account+"/"):
+		return twilioFail(codeAuthenticate, "Authenticate")
+	default:
+		return nil
+	}
+}
+
+func readAsked(r *http.Request) (*asked, error) {
+	in := &asked{account: r.PathValue("account"), path: r.URL.Path, sid: r.PathValue("resource")}
+	raw := r.URL.RawQuery
+	if r.Method == http.MethodPost {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, twilioFail(codeInvalidParameter, "The request body could not be read.")
+		}
+		if ct := r.Header.Get("Content-Type"); len(body) > 0 && !strings.HasPrefix(ct, "application/x-www-form-urlencoded") {
+			return nil, twilioFail(codeInvalidParameter, "The body must be application/x-www-form-urlencoded, not %q.", ct)
+		}
+		raw = string(body)
+	}
+	if in.account != "" && !accountSID.MatchString(in.account) {
+		return nil, notFound(in.path)
+	}
+	form, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, twilioFail(codeInvalidParameter, "The parameters could not be read: %s", err)
+	}
+	in.form = form
+	return in, nil
+}
+
+// allow refuses every parameter that is not known, and those given twice.
+func (in *asked) allow(known ...string) error {
+	for _, name := range slices.Sorted(maps.Keys(in.form)) {
+		if !slices.Contains(known, name) {
+			return twilioFail(codeUnknownParameter,
+				"Unknown parameter: %s (the sandbox takes only the parameters that it acts on)", name)
+		}
+		if len(in.form[name]) > 1 {
+			return twilioFail(codeInvalidParameter, "Parameter %s is given twice.", name)
+		}
+	}
+	return nil
+}
+
+// integer gives a whole number within bounds; or is for when it was not sent.
+func (in *asked) integer(name string, least, most, or int) (int, error) {
+	raw := in.form.Get(name)
+	if raw == "" {
+		return or, nil
+	}
+	n, err := strconv.Atoi(raw)
+	if err != nil || n < least || n > most {
+		return 0, twilioFail(codeInvalidParameter, "Invalid %s: %s", name, raw)
+	}
+	return n, nil
+}
+
+// makeMessage is https://www.twilio.com/docs/messaging/api/message-resource#create-a-message.
+func makeMessage(t *Twilio, c *changes, in *asked) (any, error) {
+	if err := in.allow("To", "From", "Body", "StatusCallback", "ValidityPeriod"); err != nil {
+		return nil, err
+	}
+	from, to, body := in.form.Get("From"), in.form.Get("To"), in.form.Get("Body")
+	if err := t.sendable(in.account, from, to, body); err != nil {
+		return nil, err
+	}
+	validity, err := in.integer("ValidityPeriod", 1, validityMax, 0)
+	if err != nil {
+		return nil, err
+	}
+	m := &sms{
+		Account: in.account, Direction: directionAPI, From: from, To: to, Body: body, Status: smsQueued,
+		StatusCallback: in.form.Get("StatusCallback"),
+	}
+	if m.StatusCallback != "" && !callbackURL(m.StatusCallback) {
+		return nil, twilioFail(codeInvalidCallback, "The 'StatusCallback' URL %s is not a valid URL", m.StatusCallback)
+	}
+	if validity != 0 {
+		m.Expires = c.now.Add(time.Duration(validity) * time.Second).UnixNano()
+	}
+	t.add(c, m)
+	t.creations.Made++
+	c.put(bucketCreations, onlyKey, t.creations)
+	return m.view(), nil
+}
+
+// sendable says why a message cannot be made, if it cannot.
+func (t *Twilio) sendable(account, from, to, body string) error {
+	switch {
+	case to == "":
+		return twilioFail(codeNoTo, "A 'To' phone number is required.")
+	case from == "":
+		return twilioFail(codeNoFrom, "A 'From' phone number is required.")
+	case strings.TrimSpace(body) == "":
+		return twilioFail(codeNoBody, "Message body is required.")
+	case tooLong(body):
+		return twilioFail(codeTooLong, "The concatenated message body exceeds the %d character limit", bodyLimit)
+	case magicTo[to] != 0:
+		return sendError(magicTo[to], from, to)
+	case !e164.MatchString(to):
+		return sendError(codeInvalidTo, from, to)
+	case magicFrom[from] != 0:
+		return sendError(magicFrom[from], from, to)
+	case !e164.MatchString(from):
+		return sendError(codeInvalidFrom, from, to)
+	case !slices.Contains(t.numbers, from):
+		return sendError(codeNotTwilio, from, to)
+	case from == to:
+		return sendError(codeSameNumber, from, to)
+	case t.optOuts[optOutKey(account, from, to)] != nil:
+		return sendError(codeOptedOut, from, to)
+	default:
+		return nil
+	}
+}
+
+func tooLong(body string) bool { return utf8.RuneCountInString(body) > bodyLimit }
+
+// find gives an account's message; nil when it has none of this SID.
+func (t *Twilio) find(account, sid string) *sms {
+	if m := t.messages[sid]; m != nil && m.Account == account {
+		return m
+	}
+	return nil
+}
+
+// fetchMessage is https://www.twilio.com/docs/messaging/api/message-resource#fetch-a-message-resource.
+func fetchMessage(t *Twilio, _ *changes, in *asked) (any, error) {
+	sid, ok := strings.CutSuffix(in.sid, ".json")
+	m := t.find(in.account, sid)
+	if !ok || m == nil {
+		return nil, notFound(in.path)
+	}
+	if err := in.allow(); err != nil {
+		return nil, err
+	}
+	return m.view(), nil
+}

@@ -1,0 +1,151 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const twilioControl = "/sandbox/twilio"
+
+// mountControl serves what a developer or a test does to the stand-in, as opposed to what Twilio's API offers. A text
+// comes in by the page's own handler: see mountPage.
+func (t *Twilio) mountControl(mux *http.ServeMux) {
+	handle := controls(mux, twilioControl, twilioControl+"/")
+	handle("GET /books", func(*http.Request) (any, error) { return t.Books(), nil })
+	controlFaults(handle, &t.faults)
+	handle("GET /messages/{sid}/callbacks", func(r *http.Request) (any, error) {
+		sid := r.PathValue("sid")
+		if _, err := t.booked(sid); err != nil {
+			return nil, err
+		}
+		return map[string]any{"callbacks": t.Callbacks(sid)}, nil
+	})
+	handle("POST /messages/{sid}/advance", func(r *http.Request) (any, error) {
+		if err := t.Advance(r.PathValue("sid")); err != nil {
+			return nil, err
+		}
+		return t.booked(r.PathValue("sid"))
+	})
+	handle("POST /messages/{sid}/mark", func(r *http.Request) (any, error) {
+		code := 0
+		if raw := r.FormValue("code"); raw != "" {
+			var err error
+			if code, err = strconv.Atoi(raw); err != nil || code < 1 {
+				return nil, invalid("", "code", "Invalid error code: %s", raw)
+			}
+		}
+		if err := t.Mark(r.PathValue("sid"), r.FormValue("status"), code); err != nil {
+			return nil, err
+		}
+		return t.booked(r.PathValue("sid"))
+	})
+}
+
+// textIn is a text that somebody sends to the account: the fields from, to and body of a form, or of JSON.
+type textIn struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+	Body string `json:"body"`
+}
+
+func readText(r *http.Request) (textIn, error) {
+	if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+		return textIn{
+			From: strings.TrimSpace(r.FormValue("from")), To: r.FormValue("to"),
+			// A browser sends lines with both characters, a phone with one.
+			Body: strings.ReplaceAll(r.FormValue("body"), "\r\n", "\n"),
+		}, nil
+	}
+	var in textIn
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		return in, invalid("", "", `The body must be {"from": "+44…", "to": "+1…", "body": "…"}.`)
+	}
+	return in, nil
+}
+
+// SetFaults replaces the rules in force; with none it clears them. Faulty rules change nothing and are named.
+func (t *Twilio) SetFaults(rules ...Fault) error { return t.faults.set(rules) }
+
+// Faults gives the rules still in force, with the strikes they have left.
+func (t *Twilio) Faults() []Fault { return t.faults.get() }
+
+// TextBooks are all messages of the stand-in, for comparison with other books.
+type TextBooks struct {
+	// Messages are in the order they were made.
+	Messages  []BookedMessage `json:"messages"`
+	Creations Creations       `json:"creations"`
+	// Undelivered counts the callbacks that have not been delivered: pending, failed or lost.
+	Undelivered int `json:"undelivered"`
+}
+
+// BookedMessage is one message.
+type BookedMessage struct {
+	SID       string `json:"sid"`
+	Account   string `json:"account"`
+	Direction string `json:"direction"`
+	From      string `json:"from"`
+	To        string `json:"to"`
+	Body      string `json:"body"`
+	Status    string `json:"status"`
+	ErrorCode int    `json:"error_code,omitempty"`
+	Segments  int    `json:"segments"`
+	// Price is as Twilio writes it, in US dollars and negative; empty while it is not known.
+	Price string `json:"price"`
+}
+
+// Books lists everything afresh.
+func (t *Twilio) Books() TextBooks {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := TextBooks{Messages: make([]BookedMessage, 0, len(t.order)), Creations: t.creations}
+	for _, m := range t.order {
+		b.Messages = append(b.Messages, m.booked())
+		for _, call := range m.Calls {
+			if call.State != deliveryDelivered {
+				b.Undelivered++
+			}
+		}
+	}
+	return b
+}
+
+func (m *sms) booked() BookedMessage {
+	b := BookedMessage{
+		SID: m.SID, Account: m.Account, Direction: m.Direction, From: m.From, To: m.To, Body: m.Body, Status: m.Status,
+		ErrorCode: m.ErrorCode, Segments: m.Segments,
+	}
+	if m.Price != 0 {
+		b.Price = m.priceText()
+	}
+	return b
+}
+
+// booked gives one message as the books show it, or 20404.
+func (t *Twilio) booked(sid string) (BookedMessage, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m := t.messages[sid]
+	if m == nil {
+		return BookedMessage{}, notFound(sid)
+	}
+	return m.booked(), nil
+}
+
+// String sums the books up in a line, for test failures.
+func (b TextBooks) String() string {
+	counts := map[string]int{}
+	for _, m := range b.Messages {
+		counts[m.Direction+" "+m.Status]++
+	}
+	parts := make([]string, 0, len(counts))
+	for what, n := range counts {
+		parts = append(parts, fmt.Sprintf("%d %s", n, what))
+	}
+	slices.Sort(parts)
+	return fmt.Sprintf("%d messages (%s), %d asked for and %d made, %d undelivered callbacks",
+		len(b.Messages), strings.Join(parts, ", "), b.Creations.Asked, b.Creations.Made, b.Undelivered)
+}
