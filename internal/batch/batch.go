@@ -22,11 +22,17 @@ type Result[R any] struct {
 	Err   error
 }
 
+// More gives the values that wait and that accept takes, as many as the round has room for.
+type More[T any] func(accept func(T) bool) []T
+
 // Group combines calls of Do. Its fields are set before the first call and not changed after.
 type Group[T, R any] struct {
 	// Run does one round and answers every value, in the order of the values. No caller's context reaches it, since no
 	// caller decides about the others.
-	Run func(values []T) []Result[R]
+	//
+	// A round that has to wait before it begins, for a lock say, may then ask more for the values that came meanwhile and
+	// that it can take along; those are answered after the others, in the order in which more gave them.
+	Run func(values []T, more More[T]) []Result[R]
 	// Most bounds the weight of one round, unless a single value is heavier. Weight of a value; nil means 1 each.
 	Most   int
 	Weight func(T) int
@@ -88,10 +94,7 @@ func (g *Group[T, R]) round() {
 	g.mu.Lock()
 	n, weight := 0, 0
 	for n < len(g.queue) {
-		w := 1
-		if g.Weight != nil {
-			w = g.Weight(g.queue[n].value)
-		}
+		w := g.weight(g.queue[n].value)
 		if n > 0 && weight+w > g.Most {
 			break
 		}
@@ -120,7 +123,28 @@ func (g *Group[T, R]) round() {
 			c.done <- answer[R]{result: r}
 		}
 	}()
-	results = g.Run(values)
+	results = g.Run(values, func(accept func(T) bool) (came []T) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.queue = slices.DeleteFunc(g.queue, func(c *call[T, R]) bool {
+			w := g.weight(c.value)
+			if weight+w > g.Most || !accept(c.value) {
+				return false
+			}
+			weight += w
+			calls, came = append(calls, c), append(came, c.value)
+			return true
+		})
+		return came
+	})
+}
+
+// weight is what a value counts for.
+func (g *Group[T, R]) weight(value T) int {
+	if g.Weight == nil {
+		return 1
+	}
+	return g.Weight(value)
 }
 
 // handOver passes the lead to the first who waits, or puts it down.

@@ -3,6 +3,7 @@ package batch_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -22,7 +23,7 @@ func newRounds() *rounds {
 	return &rounds{began: make(chan struct{}, 1000), let: make(chan struct{}, 1000)}
 }
 
-func (r *rounds) run(values []int) []batch.Result[int] {
+func (r *rounds) run(values []int, _ batch.More[int]) []batch.Result[int] {
 	r.mu.Lock()
 	r.seen = append(r.seen, slices.Clone(values))
 	r.mu.Unlock()
@@ -156,7 +157,7 @@ func TestWhoLeavesTakesNobodyAlong(t *testing.T) {
 
 func TestPanicsReachOnlyTheLeader(t *testing.T) {
 	g := &batch.Group[int, int]{Most: 10, Waiting: 10}
-	g.Run = func(values []int) []batch.Result[int] {
+	g.Run = func(values []int, _ batch.More[int]) []batch.Result[int] {
 		if values[0] == 0 {
 			panic("boom")
 		}
@@ -172,5 +173,46 @@ func TestPanicsReachOnlyTheLeader(t *testing.T) {
 	}()
 	if got, err := g.Do(t.Context(), 1); got != 1 || err != nil {
 		t.Errorf("afterwards: %d, %v", got, err)
+	}
+}
+
+func TestARoundTakesAlongWhatCameWhileItWaited(t *testing.T) {
+	var seen [][]int
+	began := make(chan struct{})
+	g := &batch.Group[int, int]{Most: 4, Waiting: 100}
+	g.Run = func(values []int, more batch.More[int]) []batch.Result[int] {
+		if len(seen) == 0 {
+			close(began)
+			for len(values) < 4 { // until the three that fit have come
+				values = append(values, more(func(v int) bool { return v%2 == 0 })...)
+				runtime.Gosched()
+			}
+			if late := more(func(int) bool { return true }); len(late) > 0 {
+				t.Errorf("%v came over the most that a round may carry", late)
+			}
+		}
+		seen = append(seen, values)
+		out := make([]batch.Result[int], len(values))
+		for i, v := range values {
+			out[i].Value = v * 10
+		}
+		return out
+	}
+	var wg sync.WaitGroup
+	call := func(v int) {
+		wg.Go(func() {
+			if got, err := g.Do(t.Context(), v); got != v*10 || err != nil {
+				t.Errorf("Do(%d) = %d, %v", v, got, err)
+			}
+		})
+	}
+	call(1)
+	<-began
+	for _, v := range []int{3, 2, 5, 4, 6} {
+		call(v)
+	}
+	wg.Wait()
+	if len(seen[0]) != 4 || seen[0][0] != 1 || slices.ContainsFunc(seen[0][1:], func(v int) bool { return v%2 != 0 }) {
+		t.Errorf("the first round had %v", seen[0])
 	}
 }

@@ -112,7 +112,7 @@ func signedAt(header string) (at time.Time, err error) {
 // commit stores a batch in one transaction and answers for every event of it. Where the batch fails because of what is in
 // it, each event is committed alone, so that a poisoned one gets its own answer; where the database is away, nobody waits
 // for it event by event.
-func (s *Service) commit(events []received) []batch.Result[bool] {
+func (s *Service) commit(events []received, _ batch.More[received]) []batch.Result[bool] {
 	// No request decides about the others' commit, so none of their contexts is used.
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

@@ -73,7 +73,7 @@ func (s *Service) Process(ctx context.Context, job EventBatch) error {
 const workBatch = 1000
 
 // processAll works the events of several jobs together.
-func (s *Service) processAll(jobs []EventBatch) []batch.Result[struct{}] {
+func (s *Service) processAll(jobs []EventBatch, _ batch.More[EventBatch]) []batch.Result[struct{}] {
 	var all EventBatch
 	s.fresh.begin()
 	defer s.fresh.end()

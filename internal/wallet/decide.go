@@ -37,15 +37,27 @@ type asked struct {
 	unpriced error
 }
 
-// decide does the operations in their order within tx, which must see their organisations, and answers each. An error is
-// the whole transaction's: nothing may be committed then.
-func decide(ctx context.Context, tx *db.Tx, ops []operation) ([]batch.Result[Hold], error) {
-	b, holds, err := open(ctx, tx, ops)
+// decide does the operations in their order within tx, which must see their organisations, and answers each. Once it has
+// the wallets' locks it takes along what more has for the same wallets; that is added to ops. An error is the whole
+// transaction's: nothing may be committed then.
+func decide(ctx context.Context, tx *db.Tx, ops *[]operation, more batch.More[operation]) ([]batch.Result[Hold], error) {
+	orgs := make([]uuid.UUID, len(*ops))
+	for i, op := range *ops {
+		orgs[i] = op.org
+	}
+	b, err := lock(ctx, tx, sortedOrgs(orgs))
 	if err != nil {
 		return nil, err
 	}
-	results := make([]batch.Result[Hold], len(ops))
-	for i, op := range ops {
+	if more != nil {
+		*ops = append(*ops, more(func(op operation) bool { return b.wallets[op.org] != nil })...)
+	}
+	holds, err := findHolds(ctx, tx, *ops)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]batch.Result[Hold], len(*ops))
+	for i, op := range *ops {
 		var h Hold
 		var err error
 		if op.ask != nil {
@@ -79,24 +91,19 @@ func (f *found) add(h *Hold) {
 	f.byID[h.ID], f.byKey[holdKey{h.OrgID, h.Source, h.Key}] = h, h
 }
 
-// open locks the wallets, and then finds the holds: under the lock nobody else makes or changes one.
-func open(ctx context.Context, tx *db.Tx, ops []operation) (*book, *found, error) {
-	orgs := make([]uuid.UUID, len(ops))
+// findHolds finds the holds that operations speak of. The wallets are locked: nobody else makes or changes one.
+func findHolds(ctx context.Context, tx *db.Tx, ops []operation) (*found, error) {
 	var keyOrgs, ids []uuid.UUID
 	var source, key []string
-	for i, op := range ops {
-		orgs[i] = op.org
+	for _, op := range ops {
 		if op.ask != nil {
 			keyOrgs, source, key = append(keyOrgs, op.org), append(source, string(op.ask.Source)), append(key, op.ask.Key)
 		} else {
 			ids = append(ids, op.settle.Hold)
 		}
 	}
-	b, err := lock(ctx, tx, sortedOrgs(orgs))
-	if err != nil {
-		return nil, nil, err
-	}
 	var holds []Hold
+	var err error
 	if len(keyOrgs) > 0 {
 		err = tx.SelectContext(ctx, &holds, `
 			SELECT h.* FROM unnest($1::uuid[], $2::text[], $3::text[]) k (org_id, source, key)
@@ -109,7 +116,7 @@ func open(ctx context.Context, tx *db.Tx, ops []operation) (*book, *found, error
 		holds = append(holds, more...)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("couldn't read the holds: %w", err)
+		return nil, fmt.Errorf("couldn't read the holds: %w", err)
 	}
 	f := &found{byID: make(map[uuid.UUID]*Hold, len(ops)), byKey: make(map[holdKey]*Hold, len(ops))}
 	for i := range holds {
@@ -117,7 +124,7 @@ func open(ctx context.Context, tx *db.Tx, ops []operation) (*book, *found, error
 			f.add(&holds[i])
 		}
 	}
-	return b, f, nil
+	return f, nil
 }
 
 // authorise decides whether something may happen, from the wallet's locked row.
@@ -144,8 +151,7 @@ func (b *book) authorise(holds *found, q *asked) (Hold, error) {
 		Actor: string(q.Actor), RequestID: q.RequestID, CreatedAt: b.now, ExpiresAt: q.expires, UpdatedAt: b.now,
 		listed: true,
 	}
-	spent, _ := w.spent(h.Action)
-	*spent += h.Amount
+	w.count(h, h.Amount)
 	w.Held += h.Amount
 	w.changed = true
 	holds.add(h)
@@ -184,7 +190,7 @@ func (w *state) refuse(q *asked) error {
 
 // short is the refusal that a top-up helps against.
 func (w *state) short(required money.Pence, code, public string) error {
-	missing := max(0, required+w.Debt-w.Available())
+	missing := w.Debt + max(0, required-w.Available()) // what is available repays no debt
 	return &fault.Error{
 		Kind: fault.Unpaid, Code: code, Public: fmt.Sprintf("%s Top up at least %s.", public, missing),
 		Members: map[string]int64{
@@ -223,10 +229,7 @@ func (b *book) settle(holds *found, op operation) (Hold, error) {
 // change notes that a hold moves on from the state it is in, and takes what it no longer holds off the month's account.
 func (b *book) change(h *Hold, to HoldState, amount money.Pence) {
 	w := b.wallets[h.OrgID]
-	if w.SpentMonth.Equal(firstOfMonth(h.CreatedAt)) {
-		spent, _ := w.spent(h.Action)
-		*spent += amount - h.Amount
-	}
+	w.count(h, amount-h.Amount)
 	if !h.listed {
 		h.listed = true
 		b.moved, b.was = append(b.moved, h), append(b.was, h.State)
@@ -337,6 +340,7 @@ func (b *book) send(h *Hold, _ Settlement) error {
 // expire gives up an open hold whose time has come; any other it leaves as it is.
 func (b *book) expire(h *Hold, s Settlement) error {
 	if h.State != HoldOpen || h.ExpiresAt.After(b.now) {
+		h.Repeated = true
 		return nil
 	}
 	b.change(h, HoldExpired, 0)

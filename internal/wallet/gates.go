@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ringfence/db"
@@ -22,7 +23,8 @@ const (
 	// roundMost bounds what one commit carries, and maxWaiting who may wait for one: more are refused, not queued.
 	roundMost  = 256
 	maxWaiting = 8192
-	// roundBudget bounds the work on one round; it reaches no commit (see db.InTx).
+	// roundBudget bounds for how long a round that has failed is gone on with one by one; a transaction has bounds of its
+	// own (see db.InTx).
 	roundBudget = 20 * time.Second
 )
 
@@ -152,7 +154,7 @@ func (g *Gates) SendIn(ctx context.Context, tx *db.Tx, s Settlement) (Hold, erro
 
 // one does a single operation in the caller's transaction.
 func one(ctx context.Context, tx *db.Tx, op operation) (Hold, error) {
-	results, err := decide(ctx, tx, []operation{op})
+	results, err := decide(ctx, tx, &[]operation{op}, nil)
 	if err != nil {
 		return Hold{}, err
 	}
@@ -225,48 +227,54 @@ func (g *Gates) share(ctx context.Context, op operation) (Hold, error) {
 
 // round decides a batch in one transaction. Where that fails because of what is in it, each is decided alone, so that one
 // that cannot be decided keeps no other from its answer; where the database is away nobody waits for it one by one.
-func (g *Gates) round(ops []operation) []batch.Result[Hold] {
+func (g *Gates) round(ops []operation, more batch.More[operation]) []batch.Result[Hold] {
 	// No caller decides about the others' commit, so none of their contexts is used.
 	ctx, cancel := context.WithTimeout(context.Background(), roundBudget)
 	defer cancel()
+	results, err := g.commit(ctx, &ops, more)
 	g.metrics.size.Observe(float64(len(ops))) //nolint:forbidigo // a metric, no money
-	results, err := g.commit(ctx, ops)
-	if errors.Is(err, errMoved) || pq.As(err) != nil {
-		// A key that another process has just used, or a deadlock that went on: by now it may be plain how things are.
-		results, err = g.commit(ctx, ops)
-	}
 	if err == nil {
 		return results
 	}
-	if len(ops) == 1 || !errors.Is(err, errMoved) && pq.As(err) == nil {
-		results = make([]batch.Result[Hold], len(ops))
-		for i := range results {
-			results[i].Err = err
-		}
-		return results
+	results = make([]batch.Result[Hold], len(ops))
+	for i := range results {
+		results[i].Err = err
+	}
+	if !errors.Is(err, errMoved) && !errors.Is(err, errCannot) && pq.As(err) == nil {
+		return results // the database is away
 	}
 	g.log.WarnContext(ctx, "a round of decisions failed and is decided one by one", "decisions", len(ops), "error", err)
-	results = make([]batch.Result[Hold], 0, len(ops))
-	for i := range ops {
-		alone, err := g.commit(ctx, ops[i:i+1])
-		if err != nil {
-			alone = []batch.Result[Hold]{{Err: err}}
+	stuck := map[uuid.UUID]error{} // whose wallet somebody else has locked: it is waited for once
+	for i, op := range ops {
+		if results[i].Err = stuck[op.org]; results[i].Err != nil {
+			continue
 		}
-		results = append(results, alone[0])
+		if results[i].Err = ctx.Err(); results[i].Err != nil {
+			continue
+		}
+		alone, err := g.commit(ctx, &[]operation{op}, nil)
+		if err == nil {
+			results[i] = alone[0]
+			continue
+		}
+		results[i].Err = err
+		if pq.As(err, pqerror.LockNotAvailable) != nil {
+			stuck[op.org] = err
+		}
 	}
 	return results
 }
 
-// commit decides the operations in one transaction. When the reply to the commit is lost it decides again: what was
-// committed is found by its keys.
-func (g *Gates) commit(ctx context.Context, ops []operation) (results []batch.Result[Hold], err error) {
-	orgs := make([]uuid.UUID, len(ops))
-	for i, op := range ops {
+// commit decides the operations in one transaction, with what more has for the same wallets once they are locked. When the
+// reply to the commit is lost it decides again: what was committed is found by its keys.
+func (g *Gates) commit(ctx context.Context, ops *[]operation, more batch.More[operation]) (results []batch.Result[Hold], err error) {
+	orgs := make([]uuid.UUID, len(*ops))
+	for i, op := range *ops {
 		orgs[i] = op.org
 	}
 	for range 2 {
 		err = g.db.InTx(ctx, orgs, func(ctx context.Context, tx *db.Tx) (err error) {
-			results, err = decide(ctx, tx, ops)
+			results, err = decide(ctx, tx, ops, more)
 			return err
 		})
 		if !errors.Is(err, db.ErrCommitUnknown) {
@@ -279,8 +287,8 @@ func (g *Gates) commit(ctx context.Context, ops []operation) (results []batch.Re
 // expireMost bounds how many holds one commit of the sweeper ends.
 const expireMost = 500
 
-// Expire ends the open holds whose time has come, so that their money is free again, and says how many. It is safe to
-// repeat and to run in several processes at once.
+// Expire ends the open holds whose time has come, so that their money is free again, and says how many. One that cannot be
+// ended is an error and keeps no other from its end. It is safe to repeat and to run in several processes at once.
 func (g *Gates) Expire(ctx context.Context) (n int, err error) {
 	var due []struct {
 		ID     uuid.UUID `db:"id"`
@@ -299,16 +307,15 @@ func (g *Gates) Expire(ctx context.Context) (n int, err error) {
 		s := Settlement{OrgID: d.OrgID, Hold: d.ID, Source: d.Source, Actor: audit.System("sweeper")}
 		ops[i] = operation{org: d.OrgID, settle: s, do: (*book).expire}
 	}
-	results, err := g.commit(ctx, ops)
-	if err != nil {
-		return 0, fmt.Errorf("couldn't end the holds whose time has come: %w", err)
-	}
-	for _, r := range results {
-		if r.Err == nil && r.Value.State == HoldExpired && !r.Value.Repeated {
+	for _, r := range g.round(ops, nil) {
+		switch {
+		case r.Err != nil:
+			err = fmt.Errorf("couldn't end a hold whose time has come: %w", r.Err)
+		case !r.Value.Repeated:
 			n++
 		}
 	}
-	return n, nil
+	return n, err
 }
 
 // GateMetrics count what the gates do.
