@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ringfence/internal/auth"
+	"ringfence/internal/knowledge"
 	"ringfence/internal/payments"
 	"ringfence/internal/wallet"
 	"ringfence/static"
@@ -33,10 +34,11 @@ type Deps struct {
 	// Registry takes the HTTP metrics and is what GET /metrics shows.
 	Registry *prometheus.Registry
 
-	Auth     *auth.Auth
-	Wallets  *wallet.Ledger
-	Gates    *wallet.Gates
-	Payments *payments.Service
+	Auth      *auth.Auth
+	Wallets   *wallet.Ledger
+	Gates     *wallet.Gates
+	Payments  *payments.Service
+	Knowledge *knowledge.Service
 
 	// BaseURL is our own address as browsers see it. https makes the cookie __Host- and Secure and sends HSTS; http is
 	// accepted for loopback addresses only.

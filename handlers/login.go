@@ -63,7 +63,7 @@ func (a *app) login(w http.ResponseWriter, r *http.Request, v *visit) error {
 			}
 			p.Error = f.Public
 			return a.showLogin(w, r, v, answerTo(f.Kind).status, p)
-		case fault.Internal, fault.Invalid, fault.NotFound, fault.Conflict, fault.TooLarge, fault.Declined:
+		case fault.Internal, fault.Invalid, fault.NotFound, fault.Conflict, fault.TooLarge, fault.Declined, fault.Unpaid, fault.Malformed:
 		}
 		return err
 	}

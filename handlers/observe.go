@@ -28,6 +28,7 @@ type visit struct {
 	identified bool
 	signedIn   bool
 	who        auth.Identity
+	oversize   bool // an upload was too large to be read: see checkUpload
 }
 
 type visitKey struct{}

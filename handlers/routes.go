@@ -38,6 +38,12 @@ func table() []Route {
 		{"GET", "/wallet/top-ups/{id}", Session, (*app).topUp},
 		{"GET", "/wallet/stream", Session, (*app).walletStream},
 
+		{"GET", "/knowledge", Session, (*app).knowledgePage},
+		{"POST", "/knowledge/search", Session, (*app).searchKnowledge},
+		{"POST", uploadPath, Session, (*app).upload},
+		{"GET", "/knowledge/documents/{id}/delete", Session, (*app).deleteDocumentPage},
+		{"POST", "/knowledge/documents/{id}/delete", Session, (*app).deleteDocument},
+
 		{"GET", "/ops", Operator, (*app).ops},
 		{"GET", "/ops/stripe-events", Operator, (*app).stripeEvents},
 		{"GET", "/ops/stripe-events/replay-failed", Operator, (*app).replayFailedPage},
@@ -61,6 +67,7 @@ func table() []Route {
 		{"POST", "/api/v1/holds", RequireAuthOrDev, (*app).createHold},
 		{"POST", "/api/v1/holds/{id}/capture", RequireAuthOrDev, (*app).captureHold},
 		{"POST", "/api/v1/holds/{id}/void", RequireAuthOrDev, (*app).voidHold},
+		{"POST", "/api/v1/knowledge/search", RequireAuthOrDev, (*app).apiSearchKnowledge},
 
 		{"POST", "/api/webhooks/stripe", Webhook, (*app).stripeWebhook},
 

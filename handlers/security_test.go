@@ -21,6 +21,7 @@ import (
 	"ringfence/internal/audit"
 	"ringfence/internal/auth"
 	"ringfence/internal/fault"
+	"ringfence/internal/knowledge"
 	"ringfence/internal/payments"
 	"ringfence/internal/wallet"
 )
@@ -52,6 +53,8 @@ type rule struct {
 	id, table string
 	// counts says that a refusal is written down, as the limits of guesses need.
 	counts bool
+	// again puts back what a caller may have taken away, so that the next one finds it too; nil where nobody does.
+	again func()
 }
 
 // matrix is who may do what, route by route. A new route is added here by hand, so that somebody thinks about each caller;
@@ -83,6 +86,18 @@ func matrix(f fixture) map[string]rule {
 		},
 		"GET /wallet/top-ups/{id}": {status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: f.topUp, table: "top_ups"},
 
+		"GET /knowledge": pages(303, 200, 200, 200, 403, 200, 403),
+		"POST /knowledge/search": {
+			status: [callers]int{303, 403, 200, 200, 403, 402, 403}, form: url.Values{"query": {"saturdays"}, "key": {uuid.NewString()}},
+		},
+		"POST /knowledge/documents": pages(303, 403, 422, 422, 403, 422, 403), // without a file
+		"GET /knowledge/documents/{id}/delete": {
+			status: [callers]int{303, 403, 200, 200, 403, 404, 403}, id: f.document.String(), table: "knowledge_documents",
+		},
+		"POST /knowledge/documents/{id}/delete": {
+			status: [callers]int{303, 403, 303, 303, 403, 404, 403}, id: f.document.String(), table: "knowledge_documents", again: f.keepDocument,
+		},
+
 		"GET /ops":                             pages(303, 404, 404, 404, 303, 404, 404),
 		"GET /ops/stripe-events":               pages(303, 404, 404, 404, 200, 404, 404),
 		"GET /ops/stripe-events/replay-failed": pages(303, 404, 404, 404, 200, 404, 404),
@@ -109,6 +124,9 @@ func matrix(f fixture) map[string]rule {
 		"POST /settings/keys/{id}/revoke": {status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.spareKey.String(), table: "api_keys"},
 
 		"GET /api/v1/wallet": pages(401, 200, 200, 200, 403, 200, 200),
+		"POST /api/v1/knowledge/search": {
+			status: [callers]int{401, 403, 200, 200, 403, 402, 200}, form: url.Values{"json": {`{"query":"saturdays"}`}},
+		},
 
 		"POST /api/webhooks/stripe": pages(400, 400, 400, 400, 400, 400, 400), // unsigned
 
@@ -125,6 +143,7 @@ type fixture struct {
 	topUp, event, reason string
 	key                  string // an API key
 	keyID, spareKey      uuid.UUID
+	document             uuid.UUID // of the knowledge base
 	wallets              *wallet.Ledger
 	payments             *payments.Service
 	deps                 handlers.Deps
@@ -184,7 +203,26 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 		t.Fatal(err)
 	}
 	dbtest.Super(t, f.dbURL, `UPDATE top_ups SET state = 'paid', paid_pence = 5000 WHERE id = $1`, top.ID)
+	d, _, err := f.deps.Knowledge.Upload(ctx, knowledge.File{OrgID: f.org, UserID: ownerID, Actor: audit.User(ownerID), Name: "Hours.md", Content: []byte("Open on Saturdays.")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.document = d.ID
+	if _, err := f.deps.Knowledge.Search(ctx, knowledge.Query{OrgID: f.org, Actor: audit.User(ownerID), Key: "fixture", Text: "saturdays"}); err != nil {
+		t.Fatal(err)
+	}
+	f.adjust(1) // what that cost
 	return f
+}
+
+// keepDocument brings the document back if it was deleted.
+func (f fixture) keepDocument() {
+	f.t.Helper()
+	dbtest.Super(f.t, f.dbURL, `
+		INSERT INTO knowledge_documents (id, org_id, name, kind, bytes, sha256, pages, chunks, uploaded_by, created_at)
+		SELECT $1, $2, 'Hours.md', 'markdown', 18, sha256('Open on Saturdays.'), 0, 1, user_id, now() FROM memberships WHERE org_id = $2 AND role = 'owner' ON CONFLICT DO NOTHING`, f.document, f.org)
+	dbtest.Super(f.t, f.dbURL, `
+		INSERT INTO knowledge_chunks (org_id, document_id, position, page, text) VALUES ($2, $1, 1, 0, 'Open on Saturdays.') ON CONFLICT DO NOTHING`, f.document, f.org)
 }
 
 // failAgain makes the event one that operators may replay.
@@ -226,20 +264,31 @@ func (r rule) body(f fixture, token string) url.Values {
 	return with
 }
 
-// ask sends a request for a route, with the form where the method takes one. A stream is left after its headers.
+// ask sends a request for a route, with the form where the method takes one; a program's body is the form's "json". A stream
+// is left after its headers.
 func (b *browser) ask(rt handlers.Route, path string, form url.Values, headers ...string) reply {
 	b.s.t.Helper()
 	ctx, cancel := context.WithCancel(b.s.t.Context())
 	defer cancel()
 	var body io.Reader = http.NoBody
-	if rt.Method != http.MethodGet {
+	switch {
+	case rt.Method == http.MethodGet:
+	case strings.HasPrefix(rt.Pattern, "/api/v1/"):
+		body = strings.NewReader(form.Get("json"))
+	default:
 		body = strings.NewReader(form.Encode())
 	}
 	req, err := http.NewRequestWithContext(ctx, rt.Method, b.s.URL+path, body)
 	if err != nil {
 		b.s.t.Fatal(err)
 	}
-	if rt.Method != http.MethodGet {
+	switch {
+	case rt.Method == http.MethodGet:
+	case strings.HasPrefix(rt.Pattern, "/api/v1/"):
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Idempotency-Key", uuid.NewString())
+		req.Header.Set("X-CSRF-Token", form.Get("csrf_token"))
+	default:
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	for i := 0; i+1 < len(headers); i += 2 {
@@ -323,6 +372,9 @@ func TestAccessMatrix(t *testing.T) {
 			by[who], with[who], headers[who] = f.caller(who)
 		}
 		ask := func(who int) {
+			if r.again != nil {
+				r.again()
+			}
 			res := by[who].ask(rt, r.target(rt), r.body(f, with[who]), headers[who]...)
 			wantStatus(t, name+" for the "+callerNames[who], res, r.status[who])
 			if who == outsider && strings.Contains(res.body, "Harbour") {
@@ -428,6 +480,15 @@ func TestRowsOfOthersDoNotExist(t *testing.T) {
 	behind := map[string]func(who auth.Identity) error{
 		"GET /wallet/top-ups/{id}":        topUp,
 		"POST /settings/keys/{id}/revoke": func(who auth.Identity) error { return f.auth.RevokeOrgKey(t.Context(), who, f.spareKey) },
+		"GET /knowledge/documents/{id}/delete": func(who auth.Identity) error {
+			f.keepDocument()
+			_, err := f.deps.Knowledge.Document(t.Context(), who.OrgID, f.document)
+			return err
+		},
+		"POST /knowledge/documents/{id}/delete": func(who auth.Identity) error {
+			f.keepDocument()
+			return f.deps.Knowledge.Delete(t.Context(), who.OrgID, f.document, who.Actor())
+		},
 	}
 	rules := matrix(f)
 	before := f.state()

@@ -154,6 +154,9 @@ func tokenHolds(token, secret string) bool {
 
 // checkForm reads the form, within its limit, and holds its token against the cookie.
 func (a *app) checkForm(r *http.Request, v *visit) error {
+	if v.route.Pattern == uploadPath {
+		return a.checkUpload(r, v)
+	}
 	r.Body = http.MaxBytesReader(v.out.ResponseWriter, r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {

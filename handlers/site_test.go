@@ -28,6 +28,7 @@ import (
 	"ringfence/handlers"
 	"ringfence/internal/audit"
 	"ringfence/internal/auth"
+	"ringfence/internal/knowledge"
 	"ringfence/internal/money"
 	"ringfence/internal/payments"
 	"ringfence/internal/sandbox"
@@ -129,6 +130,7 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 		Demo:  []views.DemoAccount{{Email: "owner@harbour.example", Password: password, Describes: "Owner"}},
 		Ready: []handlers.Check{{Name: "database", Run: s.db.Ping}},
 	}
+	deps.Knowledge = knowledge.New(knowledge.Options{DB: s.db, Gates: deps.Gates, Log: log, Interpret: true})
 	o.deps(&deps)
 	h, err := handlers.New(deps)
 	if err != nil {

@@ -17,9 +17,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"ringfence/db"
-	"ringfence/internal/auth"
 	"ringfence/internal/payments"
-	"ringfence/internal/wallet"
 )
 
 // fetchCooldown is how soon one fetch of jobs may follow the last. River's default of 100 ms would be most of the time
@@ -33,9 +31,9 @@ const stripeWorkers = 5
 type Deps struct {
 	DB       *db.DB
 	Payments *payments.Service
-	Gates    *wallet.Gates
-	Auth     *auth.Auth
 	Log      *slog.Logger
+	// Sweepers take their turn every 15 seconds, in this order.
+	Sweepers []Sweeper
 }
 
 // register is the table of contents: every kind of job, in every process, because River's leader discards stuck jobs of
@@ -43,7 +41,7 @@ type Deps struct {
 func register(d Deps) *river.Workers {
 	w := river.NewWorkers()
 	river.AddWorker(w, &stripeEvents{payments: d.Payments, log: d.Log})
-	river.AddWorker(w, &sweep{payments: d.Payments, gates: d.Gates, auth: d.Auth})
+	river.AddWorker(w, &sweep{sweepers: d.Sweepers})
 	return w
 }
 

@@ -143,9 +143,9 @@ func TestOperationsAreForOperators(t *testing.T) {
 		return strings.Join(list, " ")
 	}
 	for want, u := range map[string]User{
-		"Dashboard Wallet":                 {Email: "a", Role: "owner"},
-		"[Stripe events]":                  {Email: "a", Operator: true},
-		"Dashboard Wallet [Stripe events]": {Email: "a", Operator: true, Role: "viewer"},
+		"Dashboard Wallet Knowledge":                 {Email: "a", Role: "owner"},
+		"[Stripe events]":                            {Email: "a", Operator: true},
+		"Dashboard Wallet Knowledge [Stripe events]": {Email: "a", Operator: true, Role: "viewer"},
 	} {
 		if got := labels(u); got != want {
 			t.Errorf("%+v sees %q, want %q", u, got, want)

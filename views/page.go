@@ -57,6 +57,7 @@ func (m PageMeta) refresh() string { return strconv.Itoa(m.RefreshSeconds) }
 var sitePages = []ui.NavItem{
 	{Label: "Dashboard", Href: "/dashboard", Icon: ui.IconDashboard},
 	{Label: "Wallet", Href: "/wallet", Icon: ui.IconWallet},
+	{Label: "Knowledge", Href: "/knowledge", Icon: ui.IconKnowledge},
 }
 
 // opsPages are the operators' own, below a heading.
@@ -115,6 +116,12 @@ const (
 	FragmentReturn Fragment = "return"
 	// FragmentEvent is how an event of Stripe's stands, on its page.
 	FragmentEvent Fragment = "event"
+	// FragmentSearch is the search of the knowledge base with what it found.
+	FragmentSearch Fragment = "search"
+	// FragmentSearchStatus is the sentence that readers hear then. It swaps itself into its place.
+	FragmentSearchStatus Fragment = "search-status"
+	// FragmentUpload is the form for a document.
+	FragmentUpload Fragment = "upload"
 )
 
 // Part renders the named parts of a page alone, in the order of the page.

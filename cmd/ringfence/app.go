@@ -18,6 +18,7 @@ import (
 	"ringfence/db/embedded"
 	"ringfence/internal/auth"
 	"ringfence/internal/config"
+	"ringfence/internal/knowledge"
 	"ringfence/internal/money"
 	"ringfence/internal/payments"
 	"ringfence/internal/wallet"
@@ -38,6 +39,7 @@ type app struct {
 	ledger      *wallet.Ledger
 	gates       *wallet.Gates
 	payments    *payments.Service
+	knowledge   *knowledge.Service
 }
 
 // now is the clock of the program.
@@ -67,6 +69,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	gateMetrics := wallet.NewGateMetrics()
 	gateMetrics.Register(a.registry)
 	a.gates = wallet.NewGates(wallet.GateOptions{DB: a.db, Now: now, Log: a.log.With("part", "gates"), Metrics: gateMetrics})
+	a.knowledge = knowledge.New(knowledge.Options{DB: a.db, Gates: a.gates, Log: a.log.With("part", "knowledge")})
 	inserter, err := jobs.NewInserter(a.db, a.log)
 	if err != nil {
 		return nil, err
@@ -84,6 +87,16 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 		Min: money.Pence(cfg.TopUpMinPence), Max: money.Pence(cfg.TopUpMaxPence),
 	})
 	return a, err
+}
+
+// sweepers are the parts that look for what was left behind.
+func (a *app) sweepers() []jobs.Sweeper {
+	return []jobs.Sweeper{
+		{Name: "payments", Run: func(ctx context.Context) error { _, err := a.payments.Sweep(ctx); return err }},
+		{Name: "holds", Run: func(ctx context.Context) error { _, err := a.gates.Expire(ctx); return err }},
+		{Name: "knowledge", Run: func(ctx context.Context) error { _, err := a.knowledge.Sweep(ctx); return err }},
+		{Name: "auth", Run: func(ctx context.Context) error { _, _, err := a.auth.Sweep(ctx); return err }},
+	}
 }
 
 // openAuth puts identity together as the configuration has it.

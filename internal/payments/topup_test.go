@@ -18,14 +18,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alexedwards/argon2id"
 	"github.com/google/uuid"
 	"github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/client"
 	"golang.org/x/sync/errgroup"
 
 	"ringfence/db/dbtest"
-	"ringfence/internal/auth"
 	"ringfence/internal/fault"
 	"ringfence/internal/money"
 	"ringfence/internal/payments"
@@ -872,12 +870,9 @@ func newLive(t *testing.T) *live {
 	l.svc = l.service(l.onLine)
 	h.svc = l.svc
 	log := slog.New(slog.DiscardHandler)
-	a, err := auth.New(l.db, auth.Options{Hash: &argon2id.Params{Memory: 64, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	runner, err := jobs.Start(t.Context(), jobs.Deps{
-		DB: l.db, Payments: l.svc, Auth: a, Log: log, Gates: wallet.NewGates(wallet.GateOptions{DB: l.db, Now: time.Now, Log: log}),
+		DB: l.db, Payments: l.svc, Log: log,
+		Sweepers: []jobs.Sweeper{{Name: "payments", Run: func(ctx context.Context) error { _, err := l.svc.Sweep(ctx); return err }}},
 	})
 	if err != nil {
 		t.Fatal(err)
