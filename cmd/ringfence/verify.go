@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"ringfence/db"
+	"ringfence/internal/knowledge"
 	"ringfence/internal/wallet"
 )
 
@@ -39,31 +40,37 @@ func (verifyCmd) Run(e *env) error {
 	})
 }
 
+// The tables that verify must see whole, and the promises that it holds them to beside the wallet's.
+var (
+	verifiedTables = slices.Concat(wallet.BookTables, knowledge.Tables)
+	verifiedToo    = slices.Concat(knowledge.Invariants)
+)
+
 // verify checks the books, and before them that the role that reads them sees all of them.
 func (a *app) verify(ctx context.Context) ([]wallet.Check, error) {
 	// The tables only grow, so what is seen in between two independent counts must lie between them.
-	before, err := db.CountRows(ctx, a.databaseURL, wallet.BookTables)
+	before, err := db.CountRows(ctx, a.databaseURL, verifiedTables)
 	if err != nil {
 		return nil, err
 	}
 	var seen map[string]int64
 	var checks []wallet.Check
 	err = a.db.InSystemTx(ctx, "verifying the books", func(ctx context.Context, tx *db.Tx) (err error) {
-		if seen, err = wallet.CountVisible(ctx, tx); err != nil {
+		if seen, err = wallet.CountVisible(ctx, tx, verifiedTables); err != nil {
 			return err
 		}
-		checks, err = wallet.CheckBooks(ctx, tx)
+		checks, err = wallet.CheckBooks(ctx, tx, verifiedToo...)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	after, err := db.CountRows(ctx, a.databaseURL, wallet.BookTables)
+	after, err := db.CountRows(ctx, a.databaseURL, verifiedTables)
 	if err != nil {
 		return nil, err
 	}
 	sight := wallet.Check{Name: "verify-sees-everything", Promise: "the rows these checks see are all that there are, counted independently"}
-	for _, table := range wallet.BookTables {
+	for _, table := range verifiedTables {
 		sight.Checked += seen[table]
 		if seen[table] < before[table] || seen[table] > after[table] {
 			sight.Violations = append(sight.Violations, fmt.Sprintf("%s: %d rows seen, %d to %d are there", table, seen[table], before[table], after[table]))

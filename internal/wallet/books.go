@@ -3,6 +3,7 @@ package wallet
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"ringfence/db"
 )
@@ -26,8 +27,17 @@ var BookTables = []string{
 	"holds", "prices",
 }
 
-// invariants: each count says how much there is to check, each violations query names what breaks the promise.
-var invariants = []struct{ name, promise, count, violations string }{
+// Invariant is a promise that rows keep among themselves. Other parts of the program have theirs beside the wallet's.
+type Invariant struct {
+	// Name is short and stable; Promise says what must hold.
+	Name, Promise string
+	// Count is a query that says how much there is to check, Violations one that names what breaks the promise; it may use
+	// the moment of the check as $1::timestamptz.
+	Count, Violations string
+}
+
+// invariants are the wallet's.
+var invariants = []Invariant{
 	{
 		"postings-sum-to-zero", "the postings of every ledger transaction sum to zero",
 		`SELECT count(*) FROM ledger_transactions`,
@@ -173,32 +183,33 @@ var invariants = []struct{ name, promise, count, violations string }{
 	},
 }
 
-// CheckBooks runs every invariant over all organisations and returns them in a fixed order, those that hold included.
-// It needs a system transaction. It changes nothing.
-func CheckBooks(ctx context.Context, tx *db.Tx) ([]Check, error) {
+// CheckBooks runs the wallet's invariants and more over all organisations and returns them in a fixed order, those that
+// hold included. It needs a system transaction. It changes nothing.
+func CheckBooks(ctx context.Context, tx *db.Tx, more ...Invariant) ([]Check, error) {
 	if err := tx.ReadWidely(ctx); err != nil {
 		return nil, err
 	}
-	checks := make([]Check, 0, len(invariants))
-	for _, i := range invariants {
-		c := Check{Name: i.name, Promise: i.promise}
-		if err := tx.GetContext(ctx, &c.Checked, i.count); err != nil {
-			return nil, fmt.Errorf("couldn't count for %s: %w", i.name, err)
+	all := slices.Concat(invariants, more)
+	checks := make([]Check, 0, len(all))
+	for _, i := range all {
+		c := Check{Name: i.Name, Promise: i.Promise}
+		if err := tx.GetContext(ctx, &c.Checked, i.Count); err != nil {
+			return nil, fmt.Errorf("couldn't count for %s: %w", i.Name, err)
 		}
 		// $1 is the transaction's moment; a query that does not need it still has to mention it.
 		if err := tx.SelectContext(ctx, &c.Violations, `
-			SELECT v.what FROM (`+i.violations+`) v (what) WHERE $1::timestamptz IS NOT NULL LIMIT $2`, tx.Now, violationLimit); err != nil {
-			return nil, fmt.Errorf("couldn't check %s: %w", i.name, err)
+			SELECT v.what FROM (`+i.Violations+`) v (what) WHERE $1::timestamptz IS NOT NULL LIMIT $2`, tx.Now, violationLimit); err != nil {
+			return nil, fmt.Errorf("couldn't check %s: %w", i.Name, err)
 		}
 		checks = append(checks, c)
 	}
 	return checks, nil
 }
 
-// CountVisible counts the rows of BookTables that this transaction sees, for comparison with an independent count.
-func CountVisible(ctx context.Context, tx *db.Tx) (map[string]int64, error) {
-	counts := make(map[string]int64, len(BookTables))
-	for _, table := range BookTables {
+// CountVisible counts the rows of tables that this transaction sees, for comparison with an independent count.
+func CountVisible(ctx context.Context, tx *db.Tx, tables []string) (map[string]int64, error) {
+	counts := make(map[string]int64, len(tables))
+	for _, table := range tables {
 		var n int64
 		if err := tx.GetContext(ctx, &n, `SELECT count(*) FROM `+table); err != nil {
 			return nil, fmt.Errorf("couldn't count %s: %w", table, err)

@@ -14,11 +14,11 @@ import (
 	"ringfence/internal/wallet"
 )
 
-// CheckBooks fails the test for every invariant of the books that does not hold.
-func CheckBooks(t testing.TB, d *db.DB) {
+// CheckBooks fails the test for every invariant of the books that does not hold, and for more of another part's.
+func CheckBooks(t testing.TB, d *db.DB, more ...wallet.Invariant) {
 	t.Helper()
 	err := d.InSystemTx(context.Background(), "verify", func(ctx context.Context, tx *db.Tx) error {
-		checks, err := wallet.CheckBooks(ctx, tx)
+		checks, err := wallet.CheckBooks(ctx, tx, more...)
 		if err != nil {
 			return err
 		}
