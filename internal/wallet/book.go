@@ -122,6 +122,15 @@ func (w *state) enterMonth(now time.Time) {
 	}
 }
 
+// count adds what a hold takes more, or less, to the account of the month in which the hold was made. When that month is
+// over it counts for nothing; a transaction that began before the first may get here after one that began later.
+func (w *state) count(h *Hold, more money.Pence) {
+	if w.SpentMonth.Equal(firstOfMonth(h.CreatedAt)) {
+		spent, _ := w.spent(h.Action)
+		*spent += more
+	}
+}
+
 func firstOfMonth(t time.Time) time.Time {
 	t = t.UTC()
 	return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC)
@@ -179,7 +188,7 @@ func (b *book) hold(w *state) {
 func (b *book) complete(orgs []uuid.UUID) error {
 	for _, org := range orgs {
 		if b.wallets[org] == nil {
-			return fmt.Errorf("organisation %s has no wallet in this transaction's sight", org)
+			return fmt.Errorf("organisation %s has no wallet in this transaction's sight: %w", org, errCannot)
 		}
 	}
 	return nil
@@ -210,7 +219,7 @@ func (b *book) post(m movement) error {
 	legs := m.legs(w)
 	change, err := apply(w, legs)
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", m.kind, m.reference, err)
+		return fmt.Errorf("%s %s: %w: %w", m.kind, m.reference, errCannot, err)
 	}
 	w.changed = true
 	id, org := m.id.String(), m.org.String()
@@ -268,6 +277,9 @@ func apply(w *state, legs []leg) (money.Pence, error) {
 // errMoved says that a row was not as the transaction had found it. The transaction must not commit; another one will
 // find how things are.
 var errMoved = errors.New("something moved while it was being decided about")
+
+// errCannot says that the books do not take something, whoever asks and when.
+var errCannot = errors.New("the books do not take it")
 
 // writeSQL writes a whole book. Which parameters there are is said where it is called.
 var writeSQL = `

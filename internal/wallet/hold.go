@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/nyaruka/phonenumbers"
@@ -121,7 +122,7 @@ func (r *HoldRequest) check() error {
 		return fault.Field("action", "Choose call, sms, number or knowledge.")
 	case r.Quantity < 1 || r.Quantity > r.Action.most():
 		return fault.Field("quantity", fmt.Sprintf("The quantity of this action is a whole number from 1 to %d.", r.Action.most()))
-	case r.Key == "" || len(r.Key) > 255:
+	case r.Key == "" || utf8.RuneCountInString(r.Key) > 255 || !utf8.ValidString(r.Key) || strings.ContainsRune(r.Key, 0):
 		return fault.Field("idempotency_key", "An idempotency key has 1 to 255 characters.")
 	case r.Destination != "" && !r.Action.hasDestination():
 		return fault.Field("destination", "Only calls and texts have a destination.")

@@ -109,7 +109,7 @@ func (l *Ledger) Freeze(ctx context.Context, org uuid.UUID, reason string, actor
 		return fault.Field("reason", "Give a reason of at most 500 characters.")
 	}
 	return l.setFrozen(ctx, org, "wallet.frozen", reason, actor,
-		`UPDATE wallets SET frozen_at = coalesce(frozen_at, now()), frozen_reason = $2 WHERE org_id = $1`, reason)
+		`UPDATE wallets SET frozen_at = coalesce(frozen_at, $2), frozen_reason = $3, updated_at = $2 WHERE org_id = $1`, reason)
 }
 
 // Thaw lets a frozen wallet spend again. Thawing one that is not frozen changes nothing.
@@ -118,15 +118,16 @@ func (l *Ledger) Thaw(ctx context.Context, org uuid.UUID, reason string, actor a
 		return fault.Field("reason", "Give a reason of at most 500 characters.")
 	}
 	return l.setFrozen(ctx, org, "wallet.thawed", reason, actor,
-		`UPDATE wallets SET frozen_at = NULL, frozen_reason = '' WHERE org_id = $1 AND frozen_at IS NOT NULL`)
+		`UPDATE wallets SET frozen_at = NULL, frozen_reason = '', updated_at = $2 WHERE org_id = $1 AND frozen_at IS NOT NULL`)
 }
 
+// setFrozen runs sql with the organisation, the transaction's moment and args.
 func (l *Ledger) setFrozen(ctx context.Context, org uuid.UUID, action, reason string, actor audit.Actor, sql string, args ...any) error {
 	return l.db.InTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
 		if _, err := lock(ctx, tx, []uuid.UUID{org}); err != nil {
 			return err
 		}
-		res, err := tx.ExecContext(ctx, sql, append([]any{org}, args...)...)
+		res, err := tx.ExecContext(ctx, sql, append([]any{org, tx.Now}, args...)...)
 		if err != nil {
 			return fmt.Errorf("couldn't freeze or thaw the wallet: %w", err)
 		}
