@@ -61,7 +61,9 @@ func start() error {
 		return fmt.Errorf("couldn't open the test directory: %w", err)
 	}
 	ctx := context.Background()
-	cluster.srv, err = embedded.Start(ctx, embedded.Options{Dir: dir + "/pg", Unsafe: true, MaxConnections: 200, Logger: slog.New(slog.DiscardHandler)})
+	// Tests need not wait for the disk; benchmarks that want to set RINGFENCE_TEST_DURABLE.
+	unsafe := os.Getenv("RINGFENCE_TEST_DURABLE") == ""
+	cluster.srv, err = embedded.Start(ctx, embedded.Options{Dir: dir + "/pg", Unsafe: unsafe, MaxConnections: 200, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return fmt.Errorf("couldn't start the test database: %w", err)
 	}
