@@ -30,6 +30,8 @@ const (
 	clearing         account = "stripe_clearing" // minus what Stripe has received for customers
 	bonusGranted     account = "bonus_granted"
 	adjustment       account = "adjustment"
+	refunds          account = "refunds"  // given back by us
+	disputes         account = "disputes" // taken back by banks
 	revenueCall      account = "revenue/call"
 	revenueSMS       account = "revenue/sms"
 	revenueNumber    account = "revenue/number"
@@ -174,6 +176,12 @@ func lock(ctx context.Context, tx *db.Tx, orgs []uuid.UUID) (*book, error) {
 	return b, b.complete(orgs)
 }
 
+// Lock takes the wallet's row lock within tx, for who changes what belongs to a hold: everybody takes this lock first.
+func Lock(ctx context.Context, tx *db.Tx, org uuid.UUID) error {
+	_, err := lock(ctx, tx, []uuid.UUID{org})
+	return err
+}
+
 func newBook(tx *db.Tx, wallets int) *book {
 	return &book{now: tx.Now, wallets: make(map[uuid.UUID]*state, wallets)}
 }
@@ -258,7 +266,7 @@ func apply(w *state, legs []leg) (money.Pence, error) {
 			w.Bonus += l.amount
 		case receivable:
 			w.Debt -= l.amount
-		case clearing, bonusGranted, adjustment, revenueCall, revenueSMS, revenueNumber, revenueKnowledge:
+		case clearing, bonusGranted, adjustment, refunds, disputes, revenueCall, revenueSMS, revenueNumber, revenueKnowledge:
 		}
 	}
 	w.Balance.Balance += change

@@ -24,7 +24,7 @@ const violationLimit = 100
 // BookTables are the tables whose every row CheckBooks must be able to see.
 var BookTables = []string{
 	"organizations", "wallets", "ledger_accounts", "ledger_transactions", "ledger_postings", "payments", "credits", "top_ups", "audit_log", "stripe_events",
-	"holds", "prices",
+	"holds", "prices", "refunds", "disputes", "reversals",
 }
 
 // Invariant is a promise that rows keep among themselves. Other parts of the program have theirs beside the wallet's.
@@ -166,6 +166,41 @@ var invariants = []Invariant{
 		 UNION ALL
 		 SELECT format('transaction %s of kind top_up has no credit', t.id)
 		 FROM ledger_transactions t LEFT JOIN credits c ON c.transaction_id = t.id WHERE t.kind = 'top_up' AND c.payment_intent IS NULL`,
+	},
+	{
+		"reversals-within-credit", "what was taken back of a payment is never more than its credit, nor less than nothing",
+		`SELECT count(*) FROM credits`,
+		`SELECT format('payment %s: credited %s, taken back %s', r.payment_intent, c.amount_pence, r.amount)
+		 FROM (SELECT payment_intent, sum(amount_pence) AS amount, sum(bonus_pence) AS bonus, min(n) AS least FROM (
+		           SELECT *, sum(amount_pence) OVER (PARTITION BY payment_intent, kind ORDER BY number) AS n FROM reversals) k GROUP BY 1) r
+		      LEFT JOIN credits c ON c.payment_intent = r.payment_intent
+		 WHERE c.payment_intent IS NULL OR r.amount NOT BETWEEN 0 AND c.amount_pence OR r.bonus NOT BETWEEN 0 AND r.amount OR r.least < 0`,
+	},
+	{
+		"reversals-match-stripe", "what was taken back of a payment is what its refunds and disputes amount to",
+		`SELECT count(*) FROM credits`,
+		`SELECT format('payment %s of %s: refunds of %s and disputes of %s, posted %s and %s', t.payment_intent, t.credit, t.refunded, t.disputed, t.refunds, t.disputes)
+		 FROM (SELECT p.payment_intent, coalesce(c.amount_pence, 0) AS credit, coalesce(r.amount, 0) AS refunded, coalesce(d.amount, 0) AS disputed,
+		              coalesce(v.refunds, 0) AS refunds, coalesce(v.disputes, 0) AS disputes
+		       FROM payments p LEFT JOIN credits c ON c.payment_intent = p.payment_intent
+		            LEFT JOIN (SELECT payment_intent, sum(amount_pence) FILTER (WHERE status NOT IN ('failed', 'canceled')) AS amount FROM refunds GROUP BY 1) r
+		                 ON r.payment_intent = p.payment_intent
+		            LEFT JOIN (SELECT payment_intent, sum(withdrawn_pence) AS amount FROM disputes GROUP BY 1) d ON d.payment_intent = p.payment_intent
+		            LEFT JOIN (SELECT payment_intent, sum(amount_pence) FILTER (WHERE kind = 'refund') AS refunds,
+		                              sum(amount_pence) FILTER (WHERE kind = 'dispute') AS disputes FROM reversals GROUP BY 1) v
+		                 ON v.payment_intent = p.payment_intent) t
+		 WHERE (t.refunds, t.disputes) IS DISTINCT FROM (least(t.refunded, t.credit), least(t.disputed, t.credit - least(t.refunded, t.credit)))`,
+	},
+	{
+		"reversals-are-posted", "every reversal agrees with its ledger transaction, and every such transaction with a reversal",
+		`SELECT count(*) FROM ledger_transactions WHERE kind IN ('refund', 'dispute')`,
+		`SELECT format('reversal %s of payment %s, transaction %s', r.number, r.payment_intent, t.id)
+		 FROM (SELECT * FROM ledger_transactions WHERE kind IN ('refund', 'dispute')) t FULL JOIN reversals r ON r.transaction_id = t.id
+		      LEFT JOIN credits c ON c.payment_intent = r.payment_intent
+		      LEFT JOIN LATERAL (SELECT sum(p.amount_pence) AS amount FROM ledger_postings p JOIN ledger_accounts a ON a.id = p.account_id
+		                         WHERE p.transaction_id = t.id AND a.org_id IS NULL AND a.name = t.kind || 's') s ON true
+		 WHERE (t.org_id, t.kind, t.reference, s.amount::bigint, c.org_id)
+		       IS DISTINCT FROM (r.org_id, r.kind, r.payment_intent || ':' || r.number, r.amount_pence, r.org_id)`,
 	},
 	{
 		"top-ups-state-what-was-paid", "a top-up is paid with exactly the sum of its credits",

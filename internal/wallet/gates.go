@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,6 +27,8 @@ const (
 	// roundBudget bounds for how long a round that has failed is gone on with one by one; a transaction has bounds of its
 	// own (see db.InTx).
 	roundBudget = 20 * time.Second
+	// aloneWaits is how long one that is decided alone waits for its wallet, since others wait behind it.
+	aloneWaits = time.Second
 )
 
 // Gates decide whether something that costs money may happen, and settle it afterwards. Whatever they cannot find out
@@ -77,6 +80,17 @@ func (g *Gates) Now() time.Time { return g.now() }
 
 // PricesChanged has this process read the rate card anew at once; others do within a second.
 func (g *Gates) PricesChanged() { g.tariffs.forget() }
+
+// SetPrice adds a version of a line of the rate card and gives it; see the function of that name. This process counts with
+// it at once, or at its start when that is later.
+func (g *Gates) SetPrice(ctx context.Context, c PriceChange) (p Price, err error) {
+	defer g.PricesChanged() // also when it is not known whether it was committed
+	err = g.db.InSystemTx(ctx, "a change of the rate card, which no organisation may write", func(ctx context.Context, tx *db.Tx) error {
+		p, err = SetPrice(ctx, tx, c)
+		return err
+	})
+	return p, err
+}
 
 // Quote is what something costs now, and what must be available for it to begin, in pence.
 func (g *Gates) Quote(ctx context.Context, r HoldRequest) (amount, required money.Pence, err error) {
@@ -231,7 +245,7 @@ func (g *Gates) round(ops []operation, more batch.More[operation]) []batch.Resul
 	// No caller decides about the others' commit, so none of their contexts is used.
 	ctx, cancel := context.WithTimeout(context.Background(), roundBudget)
 	defer cancel()
-	results, err := g.commit(ctx, &ops, more)
+	results, err := g.commit(ctx, &ops, more, 0)
 	g.metrics.size.Observe(float64(len(ops))) //nolint:forbidigo // a metric, no money
 	if err == nil {
 		return results
@@ -252,7 +266,7 @@ func (g *Gates) round(ops []operation, more batch.More[operation]) []batch.Resul
 		if results[i].Err = ctx.Err(); results[i].Err != nil {
 			continue
 		}
-		alone, err := g.commit(ctx, &[]operation{op}, nil)
+		alone, err := g.commit(ctx, &[]operation{op}, nil, aloneWaits)
 		if err == nil {
 			results[i] = alone[0]
 			continue
@@ -266,14 +280,20 @@ func (g *Gates) round(ops []operation, more batch.More[operation]) []batch.Resul
 }
 
 // commit decides the operations in one transaction, with what more has for the same wallets once they are locked. When the
-// reply to the commit is lost it decides again: what was committed is found by its keys.
-func (g *Gates) commit(ctx context.Context, ops *[]operation, more batch.More[operation]) (results []batch.Result[Hold], err error) {
+// reply to the commit is lost it decides again: what was committed is found by its keys. It waits for a wallet for as long as
+// waits says, or where that is zero as long as everybody does.
+func (g *Gates) commit(ctx context.Context, ops *[]operation, more batch.More[operation], waits time.Duration) (results []batch.Result[Hold], err error) {
 	orgs := make([]uuid.UUID, len(*ops))
 	for i, op := range *ops {
 		orgs[i] = op.org
 	}
 	for range 2 {
 		err = g.db.InTx(ctx, orgs, func(ctx context.Context, tx *db.Tx) (err error) {
+			if waits > 0 {
+				if _, err := tx.ExecContext(ctx, `SELECT set_config('lock_timeout', $1, true)`, strconv.FormatInt(waits.Milliseconds(), 10)); err != nil {
+					return fmt.Errorf("couldn't bound the wait for the wallet: %w", err)
+				}
+			}
 			results, err = decide(ctx, tx, ops, more)
 			return err
 		})

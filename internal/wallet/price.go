@@ -243,7 +243,8 @@ func (t *tariffs) current(ctx context.Context) (*Tariff, error) {
 		return t.last, nil
 	}
 	var read *Tariff
-	err := t.db.InSystemTx(ctx, "the rate card, of which every organisation's part is kept", func(ctx context.Context, tx *db.Tx) (err error) {
+	// It is read for whoever waits, maybe while a caller has a transaction open, so no caller's context reaches it.
+	err := t.db.InSystemTx(context.Background(), "the rate card, of which every organisation's part is kept", func(ctx context.Context, tx *db.Tx) (err error) { //nolint:contextcheck // see above
 		read, err = ReadTariff(ctx, tx)
 		return err
 	})
@@ -282,7 +283,6 @@ type PriceChange struct {
 // SetPrice adds a version of a line of the rate card within a system transaction and gives it. Everything that breaks a
 // rule is a fault of kind Invalid with its field.
 func SetPrice(ctx context.Context, tx *db.Tx, c PriceChange) (Price, error) {
-	c.Prefix, c.Reason = strings.TrimPrefix(strings.TrimSpace(c.Prefix), "+"), strings.TrimSpace(c.Reason)
 	if err := c.check(); err != nil {
 		return Price{}, err
 	}
@@ -310,7 +310,9 @@ func SetPrice(ctx context.Context, tx *db.Tx, c PriceChange) (Price, error) {
 // maxUnit bounds a price, in pence or cents, as the schema does.
 const maxUnit = 100_000
 
+// check refuses what breaks a rule and brings the rest into its one form.
 func (c *PriceChange) check() error {
+	c.Prefix, c.Reason = strings.TrimPrefix(strings.TrimSpace(c.Prefix), "+"), strings.TrimSpace(c.Reason)
 	if !slices.Contains(Actions, c.Action) {
 		return fault.Field("action", "Choose call, sms, number or knowledge.")
 	}

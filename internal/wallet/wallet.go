@@ -1,5 +1,5 @@
 // Package wallet keeps the customers' money: a double-entry ledger, one wallet per organisation, and the rules by which
-// they change. It is the only writer of wallets, ledger_*, credits and exchange_rates. Amounts are pence, GBP.
+// they change. It is the only writer of wallets, ledger_*, credits, reversals and exchange_rates. Amounts are pence, GBP.
 //
 // How money moves here: lock the wallets in ascending order of organisation, decide from the locked rows, and post. Each
 // movement is one ledger transaction whose postings sum to zero, counted by the wallet's own sequence, with its audit
@@ -54,6 +54,8 @@ const (
 	Adjustment Kind = "adjustment" // an operator's correction; the reference is the operator's own
 	Bonus      Kind = "bonus"      // given, not bought; spent before paid money
 	Usage      Kind = "usage"      // something was used; the transaction has the id of the hold that paid for it
+	Refund     Kind = "refund"     // a card payment was given back, or came back after all; see Reverse
+	Dispute    Kind = "dispute"    // a bank took a card payment back, or returned it; see Reverse
 )
 
 // Transaction is one line of a wallet's history.
