@@ -27,6 +27,12 @@ const fetchCooldown = time.Millisecond
 // stripeWorkers is how many event batches are worked at once.
 const stripeWorkers = 5
 
+// reversalWorkers is how many jobs may ask Stripe about refunds and disputes at once, and reversalTimeout how long one may.
+const (
+	reversalWorkers = 2
+	reversalTimeout = 10 * time.Minute
+)
+
 // Deps are the parts of the domain that jobs call.
 type Deps struct {
 	DB       *db.DB
@@ -41,6 +47,7 @@ type Deps struct {
 func register(d Deps) *river.Workers {
 	w := river.NewWorkers()
 	river.AddWorker(w, &stripeEvents{payments: d.Payments, log: d.Log})
+	river.AddWorker(w, &reconcile{payments: d.Payments})
 	river.AddWorker(w, &sweep{sweepers: d.Sweepers})
 	return w
 }
@@ -50,6 +57,9 @@ func periodic() []*river.PeriodicJob {
 	return []*river.PeriodicJob{
 		river.NewPeriodicJob(river.PeriodicInterval(15*time.Second), func() (river.JobArgs, *river.InsertOpts) {
 			return sweepArgs{}, nil
+		}, &river.PeriodicJobOpts{RunOnStart: true}),
+		river.NewPeriodicJob(river.PeriodicInterval(reconcileEvery), func() (river.JobArgs, *river.InsertOpts) {
+			return reconcileArgs{}, nil
 		}, &river.PeriodicJobOpts{RunOnStart: true}),
 	}
 }
@@ -101,8 +111,10 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 		Workers: register(d),
 		Queues: map[string]river.QueueConfig{
 			// The poll covers wake-ups that were lost with a rolled-back insert.
-			payments.QueueStripe: {MaxWorkers: stripeWorkers, FetchCooldown: fetchCooldown, FetchPollInterval: 150 * time.Millisecond},
-			river.QueueDefault:   {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
+			payments.QueueStripe:    {MaxWorkers: stripeWorkers, FetchCooldown: fetchCooldown, FetchPollInterval: 150 * time.Millisecond},
+			payments.QueueReversals: {MaxWorkers: reversalWorkers, FetchCooldown: fetchCooldown, FetchPollInterval: time.Second},
+			queueReconcile:          {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
+			river.QueueDefault:      {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 		},
 		PeriodicJobs: periodic(),
 		Middleware:   []rivertype.Middleware{&databaseTime{}},

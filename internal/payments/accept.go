@@ -30,8 +30,11 @@ const (
 	maxWaiting = 4096
 )
 
-// QueueStripe is the queue of the jobs that work events.
-const QueueStripe = "stripe"
+// The queues of the jobs that work events. Where Stripe has to be asked, credits must not wait for its answer.
+const (
+	QueueStripe    = "stripe"
+	QueueReversals = "stripe_reversals"
+)
 
 // EventBatch is the job that works the events of one committed batch.
 type EventBatch struct {
@@ -40,13 +43,20 @@ type EventBatch struct {
 	Orgs []uuid.UUID `json:"orgs,omitempty"`
 	// Strays are events that have to be looked at one by one: nobody knew whose they are, or they have waited too long.
 	Strays []string `json:"strays,omitempty"`
+	// Reversals are events about refunds and disputes, for which Stripe has to be asked. A job has either these or others.
+	Reversals []string `json:"reversals,omitempty"`
 }
 
 // Kind is the job's name in the queue.
 func (EventBatch) Kind() string { return "stripe_events" }
 
 // InsertOpts puts the job on its queue.
-func (EventBatch) InsertOpts() river.InsertOpts { return river.InsertOpts{Queue: QueueStripe} }
+func (b EventBatch) InsertOpts() river.InsertOpts {
+	if len(b.Reversals) > 0 {
+		return river.InsertOpts{Queue: QueueReversals}
+	}
+	return river.InsertOpts{Queue: QueueStripe}
+}
 
 // Accept checks the signature of a webhook's raw body and stores the event together with the job that will work it. When
 // it returns nil, both are committed; duplicate says that the event was there before. It makes no call out.
@@ -118,9 +128,9 @@ func (s *Service) commit(events []received, _ batch.More[received]) []batch.Resu
 	defer cancel()
 	s.fresh.giveWay()
 	results := make([]batch.Result[bool], len(events))
-	stored, err := s.storeEvents(ctx, events)
+	stored, err := s.storeEvents(ctx, events, true)
 	if errors.Is(err, db.ErrCommitUnknown) {
-		stored, err = s.storeEvents(ctx, events) // what the lost commit did store now shows as a duplicate
+		stored, err = s.storeEvents(ctx, events, true) // what the lost commit did store now shows as a duplicate
 	}
 	if err == nil || len(events) == 1 || pq.As(err) == nil {
 		for i := range results {
@@ -130,14 +140,15 @@ func (s *Service) commit(events []received, _ batch.More[received]) []batch.Resu
 	}
 	s.log.WarnContext(ctx, "a batch of events failed and is stored one by one", "events", len(events), "error", err)
 	for i := range events {
-		one, err := s.storeEvents(ctx, events[i:i+1])
+		one, err := s.storeEvents(ctx, events[i:i+1], true)
 		results[i] = batch.Result[bool]{Value: err == nil && !one[0], Err: err}
 	}
 	return results
 }
 
-// storeEvents inserts those of the events that are new, and one job for them, and says for each whether it was.
-func (s *Service) storeEvents(ctx context.Context, events []received) (stored []bool, err error) {
+// storeEvents inserts those of the events that are new and says for each whether it was. With queue there is a job for
+// them; without, the caller works them, and should it die the sweeper finds them.
+func (s *Service) storeEvents(ctx context.Context, events []received, queue bool) (stored []bool, err error) {
 	// One order everywhere: two processes that store the same events wait for each other, never in a ring.
 	order := make([]int, len(events))
 	for i := range order {
@@ -200,6 +211,8 @@ func (s *Service) storeEvents(ctx context.Context, events []received) (stored []
 			stored[first[f.ID]] = true
 			switch {
 			case f.State != stateReceived:
+			case reversing(events[first[f.ID]].kind):
+				job.Reversals = append(job.Reversals, f.ID)
 			case f.OrgID == nil:
 				job.Strays = append(job.Strays, f.ID)
 			default:
@@ -210,21 +223,29 @@ func (s *Service) storeEvents(ctx context.Context, events []received) (stored []
 			}
 		}
 		failpoint.Hit(failpoint.AcceptBeforeCommit)
+		if !queue {
+			return nil
+		}
 		return s.enqueue(ctx, tx, job, time.Time{})
 	})
-	if err == nil && len(job.IDs) > 0 {
+	if err == nil && queue && len(job.IDs) > 0 {
 		s.fresh.add(job)
 	}
 	return stored, err
 }
 
 // enqueue adds the job that works the events, in the transaction of the fact that they wait; at is when, zero for now.
+// Those for which Stripe has to be asked get one of their own.
 func (s *Service) enqueue(ctx context.Context, tx *db.Tx, job EventBatch, at time.Time) error {
-	if len(job.IDs)+len(job.Strays) == 0 {
-		return nil
-	}
-	if _, err := s.jobs.InsertTx(ctx, tx.Tx.Tx, job, &river.InsertOpts{ScheduledAt: at}); err != nil {
-		return fmt.Errorf("couldn't add the job: %w", err)
+	slow := EventBatch{Reversals: job.Reversals}
+	job.Reversals = nil
+	for _, j := range []EventBatch{job, slow} {
+		if len(j.IDs)+len(j.Strays)+len(j.Reversals) == 0 {
+			continue
+		}
+		if _, err := s.jobs.InsertTx(ctx, tx.Tx.Tx, j, &river.InsertOpts{ScheduledAt: at}); err != nil {
+			return fmt.Errorf("couldn't add the job: %w", err)
+		}
 	}
 	return nil
 }

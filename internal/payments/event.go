@@ -139,11 +139,32 @@ type fact struct {
 	at       time.Time
 }
 
-// read understands an event of one of the types we act on; handled is false for every other.
+// Events are the types that we act on, which is what Stripe is asked to send. refund.created and refund.updated are about
+// refunds that make no charge.refunded, such as those out of a customer's cash balance.
+func Events() []string {
+	return []string{
+		"checkout.session.completed", "checkout.session.async_payment_succeeded", "checkout.session.async_payment_failed",
+		"checkout.session.expired", "payment_intent.succeeded", "payment_intent.payment_failed",
+		"charge.refunded", "charge.refund.updated", "refund.created", "refund.updated",
+		"charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed",
+		"charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated",
+	}
+}
+
+// decode reads an event's body.
+func decode(payload []byte, e *envelope) error {
+	if err := json.Unmarshal(payload, e); err != nil {
+		return fmt.Errorf("couldn't read the event: %w", err)
+	}
+	return nil
+}
+
+// read understands an event that says itself what is the case; handled is false for a type that we do nothing on, and
+// for one about which Stripe is asked (see reversing).
 func read(kind string, payload []byte) (f fact, handled bool, err error) {
 	var e envelope
-	if err := json.Unmarshal(payload, &e); err != nil {
-		return fact{}, true, fmt.Errorf("couldn't read the event: %w", err)
+	if err := decode(payload, &e); err != nil {
+		return fact{}, true, err
 	}
 	o := &e.Data.Object
 	f = fact{

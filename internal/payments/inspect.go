@@ -352,13 +352,15 @@ func (d *EventDetail) findHistory(ctx context.Context, tx *db.Tx) error {
 	if err := tx.SelectContext(ctx, &d.History, `
 		WITH rows AS (
 		    SELECT id, at, actor, action, reason, detail FROM audit_log WHERE subject = ANY($1) AND action <> 'wallet.credited' AND action <> 'wallet.charged' UNION ALL
-		    SELECT id, at, actor, action, reason, detail FROM audit_log WHERE transaction_id = $2 AND action = 'wallet.credited'
+		    SELECT id, at, actor, action, reason, detail FROM audit_log WHERE transaction_id = $2 AND action = 'wallet.credited' UNION ALL
+		    SELECT a.id, a.at, a.actor, a.action, a.reason, a.detail
+		    FROM reversals r JOIN audit_log a ON a.transaction_id = r.transaction_id WHERE r.payment_intent = $4 AND a.action = 'wallet.reversed'
 		    ORDER BY id DESC LIMIT $3)
 		SELECT r.at, r.actor, coalesce(u.email, '') AS email, r.action, r.reason,
 		       coalesce(r.detail ->> 'from', '') AS from_state, coalesce(r.detail ->> 'reason', '') AS before
 		FROM rows r LEFT JOIN users u
 		     ON u.id = CASE WHEN r.actor ~ '^(user|operator):[0-9a-f-]{36}$' THEN split_part(r.actor, ':', 2)::uuid END
-		ORDER BY r.id`, pq.Array(subjects), transaction, historyLimit); err != nil {
+		ORDER BY r.id`, pq.Array(subjects), transaction, historyLimit, d.PaymentIntent); err != nil {
 		return fmt.Errorf("couldn't read the audit log: %w", err)
 	}
 	slices.SortStableFunc(d.History, func(a, b EventAudit) int { return a.At.Compare(b.At) })

@@ -1,6 +1,11 @@
 package payments
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"ringfence/internal/money"
+	"ringfence/internal/wallet"
+)
 
 // Metrics are what operators watch of payments.
 type Metrics struct {
@@ -9,6 +14,14 @@ type Metrics struct {
 	credits  prometheus.Counter
 	pence    prometheus.Counter
 	delay    prometheus.Histogram
+	reversal *prometheus.CounterVec
+
+	reconciled    *prometheus.CounterVec
+	reconciledAt  prometheus.Gauge
+	healed        prometheus.Counter
+	healedPence   prometheus.Counter
+	healedDelay   prometheus.Histogram
+	disagreements prometheus.Gauge
 }
 
 // NewMetrics makes the collectors; Register shows them.
@@ -26,10 +39,39 @@ func NewMetrics() *Metrics {
 			Name: "ringfence_credit_delay_seconds", Help: "From a stored event to its committed credit.",
 			Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 120, 600}, //nolint:forbidigo // seconds, not money
 		}),
+		reversal: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ringfence_reversed_pence_total", Help: "Pence taken back from wallets, or given again, because of refunds and disputes.",
+		}, []string{"kind", "direction"}),
+		reconciled: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ringfence_reconciliations_total", Help: "Comparisons of our books with Stripe's, by kind and outcome: ok, failed.",
+		}, []string{"kind", "outcome"}),
+		reconciledAt: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "ringfence_reconciled_timestamp_seconds", Help: "When the last comparison with Stripe that succeeded had begun.",
+		}),
+		healed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "ringfence_healed_payments_total", Help: "Payments credited because a comparison with Stripe found them: their webhook had not come.",
+		}),
+		healedPence: prometheus.NewCounter(prometheus.CounterOpts{Name: "ringfence_healed_pence_total", Help: "Pence of those payments."}),
+		healedDelay: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "ringfence_healed_delay_seconds", Help: "From those payments to their credits.",
+			Buckets: []float64{60, 120, 240, 360, 600, 1800, 3600, 6 * 3600, 86400}, //nolint:forbidigo // seconds, not money
+		}),
+		disagreements: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "ringfence_reconciliation_disagreements", Help: "What the last comparison with Stripe could not agree on, and an operator must look at.",
+		}),
 	}
+}
+
+// reversed counts what was posted because of refunds or disputes.
+func (m *Metrics) reversed(kind wallet.Kind, amount money.Pence) {
+	direction := "taken"
+	if amount < 0 {
+		amount, direction = -amount, "given"
+	}
+	m.reversal.WithLabelValues(string(kind), direction).Add(float64(amount)) //nolint:forbidigo // a counter for a chart, not an amount
 }
 
 // Register adds the collectors to a registry.
 func (m *Metrics) Register(r prometheus.Registerer) {
-	r.MustRegister(m.received, m.worked, m.credits, m.pence, m.delay)
+	r.MustRegister(m.received, m.worked, m.credits, m.pence, m.delay, m.reversal, m.reconciled, m.reconciledAt, m.healed, m.healedPence, m.healedDelay, m.disagreements)
 }

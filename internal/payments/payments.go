@@ -51,6 +51,8 @@ type Options struct {
 	BaseURL string
 	// Min and Max bound one top-up, in pence.
 	Min, Max money.Pence
+	// FreezeOnDispute has an open dispute freeze its organisation's wallet.
+	FreezeOnDispute bool
 	// Metrics may be nil.
 	Metrics *Metrics
 }
@@ -70,7 +72,8 @@ type Service struct {
 	metrics  *Metrics
 	inbox    *batch.Group[received, bool] // events to be stored; the answer is whether it was there before
 	fresh    hints
-	outbox   *batch.Group[EventBatch, struct{}] // stored events to be worked
+	outbox   *batch.Group[EventBatch, []string] // stored events to be worked; the answer is those for which Stripe has to be asked
+	freezing bool
 }
 
 // New makes the service. It refuses what would make signatures or redirects meaningless.
@@ -101,13 +104,13 @@ func New(o Options) (*Service, error) {
 		stripe:   newStripe(o.StripeKey, o.StripeBase),
 		livemode: strings.HasPrefix(o.StripeKey, "sk_live_") || strings.HasPrefix(o.StripeKey, "rk_live_"),
 		secrets:  o.WebhookSecrets, origins: o.CheckoutOrigins, baseURL: o.BaseURL,
-		min: o.Min, max: o.Max, metrics: o.Metrics,
+		min: o.Min, max: o.Max, metrics: o.Metrics, freezing: o.FreezeOnDispute,
 	}
 	s.inbox = &batch.Group[received, bool]{
 		Run: s.commit, Most: batchBytes, Waiting: maxWaiting,
 		Weight: func(e received) int { return max(len(e.payload), minEventBytes) },
 	}
-	s.outbox = &batch.Group[EventBatch, struct{}]{
+	s.outbox = &batch.Group[EventBatch, []string]{
 		Run: s.processAll, Most: workBatch, Waiting: maxWaiting,
 		Weight: func(job EventBatch) int { return len(job.IDs) + len(job.Strays) },
 	}

@@ -52,6 +52,7 @@ type event struct {
 	PaidTopUp  *uuid.UUID `db:"pay_top"`  // the top-up of that payment
 	Attempts   int        `db:"attempts"` // failed tries so far
 	fact       fact
+	about      string // the refund or dispute that it tells of
 }
 
 // verdict is what becomes of one event.
@@ -65,15 +66,21 @@ type verdict struct{ id, state, reason string }
 //
 // An error means that nothing is known to have happened (the database is away): repeat the whole call.
 func (s *Service) Process(ctx context.Context, job EventBatch) error {
-	_, err := s.outbox.Do(ctx, job)
-	return err
+	if len(job.Reversals) > 0 {
+		return s.workReversals(ctx, job.Reversals)
+	}
+	asking, err := s.outbox.Do(ctx, job)
+	if err != nil {
+		return err
+	}
+	return s.workReversals(ctx, asking) // after the round, which others share
 }
 
 // workBatch bounds the events that are worked in one transaction.
 const workBatch = 1000
 
 // processAll works the events of several jobs together.
-func (s *Service) processAll(jobs []EventBatch, _ batch.More[EventBatch]) []batch.Result[struct{}] {
+func (s *Service) processAll(jobs []EventBatch, _ batch.More[EventBatch]) []batch.Result[[]string] {
 	var all EventBatch
 	s.fresh.begin()
 	defer s.fresh.end()
@@ -81,10 +88,15 @@ func (s *Service) processAll(jobs []EventBatch, _ batch.More[EventBatch]) []batc
 	for _, j := range jobs {
 		all.IDs, all.Orgs, all.Strays = append(all.IDs, j.IDs...), append(all.Orgs, j.Orgs...), append(all.Strays, j.Strays...)
 	}
-	results := make([]batch.Result[struct{}], len(jobs))
-	err := s.process(context.Background(), all)
-	for i := range results {
+	results := make([]batch.Result[[]string], len(jobs))
+	asking, err := s.process(context.Background(), all)
+	for i, j := range jobs {
 		results[i].Err = err
+		for _, id := range asking {
+			if slices.Contains(j.IDs, id) || slices.Contains(j.Strays, id) {
+				results[i].Value = append(results[i].Value, id)
+			}
+		}
 	}
 	return results
 }
@@ -161,35 +173,37 @@ func (h *hints) addTo(all *EventBatch) {
 	h.jobs = slices.Delete(h.jobs, 0, n)
 }
 
-func (s *Service) process(ctx context.Context, all EventBatch) error {
-	var err error
+// process works the events of a round and gives those that it has left alone because Stripe has to be asked first.
+func (s *Service) process(ctx context.Context, all EventBatch) (asking []string, err error) {
 	if len(all.IDs) > 0 && len(all.Orgs) > 0 {
-		err = s.settle(ctx, all.Orgs, all.IDs)
+		asking, err = s.settle(ctx, all.Orgs, all.IDs)
 	}
+	strays := all.Strays
 	if err != nil {
 		s.log.WarnContext(ctx, "a batch of events failed and is worked one by one", "events", len(all.IDs), "error", err)
-		return s.oneByOne(ctx, slices.Concat(all.IDs, all.Strays))
+		asking, strays = nil, slices.Concat(all.IDs, all.Strays)
 	}
-	return s.oneByOne(ctx, all.Strays)
+	more, err := s.oneByOne(ctx, strays)
+	return append(asking, more...), err
 }
 
 // oneByOne works each event in a transaction of its own, after a closer look at whose it is.
-func (s *Service) oneByOne(ctx context.Context, ids []string) error {
+func (s *Service) oneByOne(ctx context.Context, ids []string) (asking []string, err error) {
 	if len(ids) == 0 {
-		return nil
+		return nil, nil
 	}
-	work, err := s.triage(ctx, ids)
+	work, asking, err := s.triage(ctx, ids)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, e := range work {
-		if err := s.settle(ctx, []uuid.UUID{*e.OrgID}, []string{e.ID}); err != nil {
+		if _, err := s.settle(ctx, []uuid.UUID{*e.OrgID}, []string{e.ID}); err != nil {
 			if err := s.postpone(ctx, e, err); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
-	return nil
+	return asking, nil
 }
 
 // waitingEvents is the query of those of the events $1 that still wait, with what our own rows know of them. The state is
@@ -201,8 +215,8 @@ const waitingEvents = `
 	WHERE e.id = ANY($1) AND e.state || '' = 'received' ORDER BY e.id`
 
 // triage looks at events across all organisations: it finds out whose they are and settles at once those that are
-// nobody's. The others come back.
-func (s *Service) triage(ctx context.Context, ids []string) (work []event, err error) {
+// nobody's. The others come back, and apart from them those for which Stripe has to be asked.
+func (s *Service) triage(ctx context.Context, ids []string) (work []event, asking []string, err error) {
 	var done []verdict
 	err = s.db.InSystemTx(ctx, "finding out whose Stripe's events are", func(ctx context.Context, tx *db.Tx) error {
 		work, done = nil, nil
@@ -210,6 +224,7 @@ func (s *Service) triage(ctx context.Context, ids []string) (work []event, err e
 		if err := tx.SelectContext(ctx, &waiting, waitingEvents, pq.Array(ids)); err != nil {
 			return fmt.Errorf("couldn't read the events: %w", err)
 		}
+		waiting, asking = apart(waiting)
 		late := map[string]uuid.UUID{}
 		for _, e := range waiting {
 			v, org := s.place(&e)
@@ -233,7 +248,18 @@ func (s *Service) triage(ctx context.Context, ids []string) (work []event, err e
 	if err == nil {
 		s.report(ctx, done)
 	}
-	return work, err
+	return work, asking, err
+}
+
+// apart takes the events for which Stripe has to be asked out of a list, and gives their ids.
+func apart(events []event) (others []event, asking []string) {
+	others = slices.DeleteFunc(events, func(e event) bool {
+		if reversing(e.Type) {
+			asking = append(asking, e.ID)
+		}
+		return reversing(e.Type)
+	})
+	return others, asking
 }
 
 // place reads an event and says whose it is, or what becomes of an event that is nobody's.
@@ -303,18 +329,19 @@ type topUpRow struct {
 }
 
 // settle works those of the events that wait and belong to the organisations, in one transaction that sees exactly those.
-func (s *Service) settle(ctx context.Context, orgs []uuid.UUID, ids []string) error {
+// It leaves alone, and gives, those for which Stripe has to be asked.
+func (s *Service) settle(ctx context.Context, orgs []uuid.UUID, ids []string) (asking []string, err error) {
 	var verdicts []verdict
 	var credited map[string]bool
 	var paid map[string]payment
-	err := s.db.InTx(ctx, orgs, func(ctx context.Context, tx *db.Tx) error {
+	err = s.db.InTx(ctx, orgs, func(ctx context.Context, tx *db.Tx) error {
 		verdicts, credited, paid = nil, nil, nil
 		var events []event
 		// Those that another worker has in hand are its own.
 		if err := tx.SelectContext(ctx, &events, waitingEvents+` FOR NO KEY UPDATE OF e SKIP LOCKED`, pq.Array(ids)); err != nil {
 			return fmt.Errorf("couldn't lock the events: %w", err)
 		}
-		if len(events) == 0 {
+		if events, asking = apart(events); len(events) == 0 {
 			return nil
 		}
 		verdicts = make([]verdict, len(events))
@@ -333,11 +360,7 @@ func (s *Service) settle(ctx context.Context, orgs []uuid.UUID, ids []string) er
 		if paid, err = s.recordPayments(ctx, tx, events, verdicts); err != nil {
 			return err
 		}
-		due := make([]wallet.Payment, 0, len(paid))
-		for _, p := range paid {
-			due = append(due, wallet.Payment{PaymentIntent: p.intent, OrgID: p.org, TopUpID: p.topUp, Amount: p.amount, EventID: p.event})
-		}
-		if credited, err = wallet.CreditPayments(ctx, tx, due); err != nil {
+		if credited, err = wallet.CreditPayments(ctx, tx, due(paid)); err != nil {
 			return err
 		}
 		failpoint.Hit(failpoint.WorkBeforeCommit)
@@ -347,10 +370,25 @@ func (s *Service) settle(ctx context.Context, orgs []uuid.UUID, ids []string) er
 		return finish(ctx, tx, verdicts)
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	failpoint.Hit(failpoint.WorkAfterCommit)
 	s.report(ctx, verdicts)
+	s.announce(ctx, credited, paid)
+	return asking, nil
+}
+
+// due are the payments to be credited.
+func due(paid map[string]payment) []wallet.Payment {
+	list := make([]wallet.Payment, 0, len(paid))
+	for _, p := range paid {
+		list = append(list, wallet.Payment{PaymentIntent: p.intent, OrgID: p.org, TopUpID: p.topUp, Amount: p.amount, EventID: p.event})
+	}
+	return list
+}
+
+// announce tells the log and the metrics what was credited.
+func (s *Service) announce(ctx context.Context, credited map[string]bool, paid map[string]payment) {
 	for intent := range credited {
 		p := paid[intent]
 		s.metrics.credits.Inc()
@@ -358,7 +396,6 @@ func (s *Service) settle(ctx context.Context, orgs []uuid.UUID, ids []string) er
 		s.metrics.delay.Observe(s.now().Sub(p.received).Seconds())
 		s.log.InfoContext(ctx, "credited", "org", p.org, "payment_intent", intent, "top_up", p.topUp, "pence", int64(p.amount), "event", p.event)
 	}
-	return nil
 }
 
 // lockTopUps locks the top-ups that the events name and gives them with their organisations' customers.
@@ -571,7 +608,7 @@ func (s *Service) postpone(ctx context.Context, e event, cause error) error {
 		if state == stateFailed {
 			return nil
 		}
-		return s.enqueue(ctx, tx, EventBatch{Strays: []string{e.ID}}, at)
+		return s.enqueue(ctx, tx, batchOf(e), at)
 	})
 	if err == nil {
 		s.metrics.worked.WithLabelValues(map[bool]string{true: "failed", false: "retried"}[state == stateFailed]).Inc()
@@ -600,18 +637,18 @@ const (
 // how many there were. Events, not jobs, are the truth: a lost, discarded or stuck job costs half a minute, not the money.
 func (s *Service) Sweep(ctx context.Context) (swept int, err error) {
 	err = s.db.InSystemTx(ctx, "finding events that wait too long", func(ctx context.Context, tx *db.Tx) error {
-		var ids []string
+		var late []event
 		// Moving the next attempt to now keeps the next round from adding the same jobs again.
-		if err := tx.SelectContext(ctx, &ids, `
+		if err := tx.SelectContext(ctx, &late, `
 			UPDATE stripe_events SET next_attempt_at = $1
 			WHERE id IN (SELECT id FROM stripe_events WHERE state = 'received' AND next_attempt_at < $2
 			             ORDER BY next_attempt_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED)
-			RETURNING id`, tx.Now, tx.Now.Add(-sweepAge), sweepLimit); err != nil {
+			RETURNING id, type`, tx.Now, tx.Now.Add(-sweepAge), sweepLimit); err != nil {
 			return fmt.Errorf("couldn't look for waiting events: %w", err)
 		}
-		swept = len(ids)
-		for batch := range slices.Chunk(ids, sweepBatch) {
-			if err := s.enqueue(ctx, tx, EventBatch{Strays: batch}, time.Time{}); err != nil {
+		swept = len(late)
+		for some := range slices.Chunk(late, sweepBatch) {
+			if err := s.enqueue(ctx, tx, batchOf(some...), time.Time{}); err != nil {
 				return err
 			}
 		}

@@ -46,7 +46,7 @@ func (s *Service) Replay(ctx context.Context, operator uuid.UUID, id, reason str
 	err = s.db.InSystemTx(ctx, "an operator's replay of an event", func(ctx context.Context, tx *db.Tx) error {
 		var was []settled
 		if err := tx.SelectContext(ctx, &was, `
-			SELECT id, org_id, state, attempts, reason FROM stripe_events WHERE id = $1 FOR NO KEY UPDATE`, id); err != nil {
+			SELECT id, type, org_id, state, attempts, reason FROM stripe_events WHERE id = $1 FOR NO KEY UPDATE`, id); err != nil {
 			return fmt.Errorf("couldn't lock the event: %w", err)
 		}
 		switch {
@@ -71,7 +71,7 @@ func (s *Service) ReplayFailed(ctx context.Context, operator uuid.UUID, reason s
 		var was []settled
 		// Rows that somebody else holds are being replayed by them.
 		if err := tx.SelectContext(ctx, &was, `
-			SELECT id, org_id, state, attempts, reason FROM stripe_events WHERE state = 'failed'
+			SELECT id, type, org_id, state, attempts, reason FROM stripe_events WHERE state = 'failed'
 			ORDER BY received_at, id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED`, ReplayLimit); err != nil {
 			return fmt.Errorf("couldn't lock the failed events: %w", err)
 		}
@@ -87,6 +87,7 @@ func (s *Service) ReplayFailed(ctx context.Context, operator uuid.UUID, reason s
 // settled is an event as it was before a replay.
 type settled struct {
 	ID       string     `db:"id"`
+	Type     string     `db:"type"`
 	OrgID    *uuid.UUID `db:"org_id"`
 	State    EventState `db:"state"`
 	Attempts int        `db:"attempts"`
@@ -115,8 +116,12 @@ func (s *Service) putBack(ctx context.Context, tx *db.Tx, operator uuid.UUID, re
 		WHERE id = ANY($2)`, tx.Now, pq.Array(ids)); err != nil {
 		return fmt.Errorf("couldn't put the events back: %w", err)
 	}
-	for batch := range slices.Chunk(ids, sweepBatch) {
-		if err := s.enqueue(ctx, tx, EventBatch{Strays: batch}, time.Time{}); err != nil {
+	for some := range slices.Chunk(was, sweepBatch) {
+		events := make([]event, len(some))
+		for i, e := range some {
+			events[i] = event{ID: e.ID, Type: e.Type}
+		}
+		if err := s.enqueue(ctx, tx, batchOf(events...), time.Time{}); err != nil {
 			return err
 		}
 	}

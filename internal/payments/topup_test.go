@@ -76,7 +76,7 @@ func newDesk(t *testing.T, change ...func(*sandbox.Options)) *desk {
 
 // onLine makes a service talk over the desk's line.
 func (d *desk) onLine(o *payments.Options) {
-	o.Now, o.StripeBase, o.CheckoutOrigins = time.Now, d.line.url, []string{d.box.URL()}
+	o.Now, o.StripeBase, o.CheckoutOrigins, o.FreezeOnDispute = time.Now, d.line.url, []string{d.box.URL()}, true
 }
 
 // faults puts the sandbox's faults into force; none clears them.

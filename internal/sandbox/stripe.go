@@ -44,6 +44,7 @@ type Stripe struct {
 	refunds   table[refund, *refund]
 	disputes  table[dispute, *dispute]
 	events    table[event, *event]
+	endpoints table[webhookEndpoint, *webhookEndpoint]
 	delivery  map[string]*delivery
 	held      []heldEvent
 	settings  settings
@@ -138,6 +139,14 @@ func save[W any, P resource[W]](tx *txn, t *table[W, P], r *row[W]) {
 	tx.put(t.bucket, id, r)
 }
 
+// remove takes an object out.
+func remove[W any, P resource[W]](tx *txn, t *table[W, P], r *row[W]) {
+	id, _ := P(&r.Wire).ref()
+	delete(t.byID, id)
+	t.order = slices.DeleteFunc(t.order, func(o *row[W]) bool { return o == r })
+	tx.remove(t.bucket, id)
+}
+
 // txn is one change of the state: made under the mutex, written to the file in one piece, then acted upon.
 type txn struct {
 	changes
@@ -202,6 +211,7 @@ func (s *Stripe) load() error {
 		func() (uint64, error) { return s.refunds.load(s.store, "stripe.refunds") },
 		func() (uint64, error) { return s.disputes.load(s.store, "stripe.disputes") },
 		func() (uint64, error) { return s.events.load(s.store, "stripe.events") },
+		func() (uint64, error) { return s.endpoints.load(s.store, "stripe.webhook_endpoints") },
 	} {
 		seq, err := load()
 		if err != nil {

@@ -46,6 +46,11 @@ func (s *Stripe) mountAPI(mux *http.ServeMux) {
 		"GET /v1/disputes/{id}":                  getDispute,
 		"GET /v1/events":                         listEvents,
 		"GET /v1/events/{id}":                    getEvent,
+		"POST /v1/webhook_endpoints":             createEndpoint,
+		"GET /v1/webhook_endpoints":              listEndpoints,
+		"GET /v1/webhook_endpoints/{id}":         getEndpoint,
+		"POST /v1/webhook_endpoints/{id}":        updateEndpoint,
+		"DELETE /v1/webhook_endpoints/{id}":      deleteEndpoint,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.serveAPI(w, r, op) })
 	}
