@@ -64,6 +64,16 @@ type Config struct {
 	// CheckoutHosts are the hosts to which a browser may be sent to pay (https, no port). Development also admits the
 	// sandbox's own origin; that is for whoever checks the URL to add.
 	CheckoutHosts []string `env:"RINGFENCE_CHECKOUT_HOSTS" envDefault:"checkout.stripe.com"`
+	// FreezeOnDispute has an open dispute freeze its organisation's wallet until it has ended.
+	FreezeOnDispute bool `env:"RINGFENCE_FREEZE_ON_DISPUTE" envDefault:"true"`
+
+	// TwilioAccountSID and TwilioAuthToken are of the account that texts go through; both unset: texts are off.
+	TwilioAccountSID string `env:"TWILIO_ACCOUNT_SID"`
+	TwilioAuthToken  Secret `env:"TWILIO_AUTH_TOKEN"`
+	// TwilioAPIBase is where Twilio's API is, without a trailing slash.
+	TwilioAPIBase string `env:"TWILIO_API_BASE"`
+	// TwilioFromNumber is the account's number that organisations without one of their own send from; empty: none.
+	TwilioFromNumber string `env:"TWILIO_FROM_NUMBER"`
 
 	// USDToGBP is the first version of the rate, in millionths of a pound per dollar, above 0 and below 10.
 	USDToGBP Micros `env:"USD_TO_GBP_RATE"`
@@ -120,6 +130,7 @@ func Load(getenv func(string) string) (Config, error) {
 		l.fillDevelopment()
 	case Production:
 		l.fill("STRIPE_API_BASE", "https://api.stripe.com", FromDefault)
+		l.fill("TWILIO_API_BASE", "https://api.twilio.com", FromDefault)
 		l.checkProduction()
 	}
 	var c Config
@@ -198,6 +209,9 @@ func explain(refused env.ParseError) *problem {
 	}
 	if refused.Type == reflect.TypeFor[slog.Level]() {
 		return &problem{"is not a log level", "Use debug, info, warn or error."}
+	}
+	if refused.Type.Kind() == reflect.Bool {
+		return &problem{"is neither true nor false", "Set it to true or false."}
 	}
 	return &problem{"is not a whole number", "Give pence as digits only, for example 500."}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
@@ -22,18 +23,29 @@ var generated = []struct {
 	}},
 	{"STRIPE_SECRET_KEY", func() string { return "sk_test_" + rand.Text() }},
 	{"STRIPE_WEBHOOK_SECRET", func() string { return "whsec_" + rand.Text() + rand.Text() }},
+	{"TWILIO_ACCOUNT_SID", func() string { return "AC" + randomHex() }},
+	{"TWILIO_AUTH_TOKEN", randomHex},
+}
+
+// randomHex is 128 bits as Twilio writes its ids and tokens.
+func randomHex() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails: it ends the process instead
+	return hex.EncodeToString(b[:])
 }
 
 // fillDevelopment gives what is unset the values that make everything run on this machine alone.
 func (l *loader) fillDevelopment() {
 	l.fill("RINGFENCE_SANDBOX_ADDR", "127.0.0.1:8091", FromDefault)
 	l.fill("USD_TO_GBP_RATE", "0.79", FromDefault)
+	l.fill("TWILIO_FROM_NUMBER", "+15005550006", FromDefault) // one of Twilio's own for tests
 	// URLs made of a bad address would only repeat its fault.
 	if addr := l.values["RINGFENCE_ADDR"]; checkListenAddr(addr, true) == nil {
 		l.fill("RINGFENCE_BASE_URL", "http://"+addr, FromDefault)
 	}
 	if addr := l.values["RINGFENCE_SANDBOX_ADDR"]; checkListenAddr(addr, true) == nil {
 		l.fill("STRIPE_API_BASE", "http://"+addr, FromDefault)
+		l.fill("TWILIO_API_BASE", "http://"+addr, FromDefault)
 	}
 	for _, g := range generated {
 		if l.values[g.name] != "" {

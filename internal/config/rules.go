@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/mail"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -59,9 +60,35 @@ func (l *loader) check(c *Config) {
 	}
 	l.secrets("STRIPE_WEBHOOK_SECRET", c.StripeWebhookSecrets, func(s string) (string, *problem) { return s, checkWebhookSecret(s) })
 	l.checkURL("STRIPE_API_BASE", &c.StripeAPIBase, false)
+	l.checkTwilio(c)
 	l.checkCheckoutHosts(c.CheckoutHosts)
 	l.checkTopUps(c)
 }
+
+// checkTwilio wants an account's id and token together.
+func (l *loader) checkTwilio(c *Config) {
+	l.checkURL("TWILIO_API_BASE", &c.TwilioAPIBase, false)
+	if c.TwilioAccountSID != "" && !twilioSID.MatchString(c.TwilioAccountSID) {
+		l.fault("TWILIO_ACCOUNT_SID", &problem{"is not an account's id", "Copy the Account SID from Twilio's console: AC and 32 digits or letters a to f."})
+	}
+	if token := c.TwilioAuthToken.Reveal(); token != "" && !twilioToken.MatchString(token) {
+		l.fault("TWILIO_AUTH_TOKEN", &problem{"is not an auth token", "Copy the Auth Token from Twilio's console: letters and digits, at least 16."})
+	}
+	if c.TwilioFromNumber != "" && !phoneNumber.MatchString(c.TwilioFromNumber) {
+		l.fault("TWILIO_FROM_NUMBER", &problem{"is not a phone number", "Write it in international form, for example +447400123456."})
+	}
+	for _, pair := range [][2]string{{"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}, {"TWILIO_AUTH_TOKEN", "TWILIO_ACCOUNT_SID"}} {
+		if l.values[pair[0]] == "" && l.values[pair[1]] != "" {
+			l.fault(pair[0], &problem{"is not set, and " + pair[1] + " is", "Set both to send texts, or neither."})
+		}
+	}
+}
+
+var (
+	twilioSID   = regexp.MustCompile(`^AC[0-9a-fA-F]{32}$`)
+	twilioToken = regexp.MustCompile(`^[0-9a-zA-Z]{16,}$`)
+	phoneNumber = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
+)
 
 func (l *loader) checkAddresses(c *Config) {
 	development := c.Env == Development

@@ -137,6 +137,7 @@ func TestMasked(t *testing.T) {
 		{"STRIPE_WEBHOOK_SECRET", "[secret]", config.FromEnvironment},
 		{"STRIPE_API_BASE", "http://127.0.0.1:8091", config.FromDefault},
 		{"RINGFENCE_CHECKOUT_HOSTS", "checkout.stripe.com", config.FromDefault},
+		{"RINGFENCE_FREEZE_ON_DISPUTE", "true", config.FromDefault},
 		{"USD_TO_GBP_RATE", "0.79", config.FromDefault},
 		{"RINGFENCE_TOP_UP_MIN_PENCE", "500", config.FromDefault},
 		{"RINGFENCE_TOP_UP_MAX_PENCE", "500000", config.FromDefault},

@@ -1,0 +1,170 @@
+package telephony
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"ringfence/db"
+	"ringfence/internal/audit"
+	"ringfence/internal/fault"
+)
+
+// Genuine reports whether Twilio signed a request to path (with its query) that carried these parameters
+// (https://www.twilio.com/docs/usage/security#validating-requests). The address that was signed is our configured one:
+// whatever Host header the request came with proves nothing.
+func (s *Messages) Genuine(path string, form url.Values, signature string) bool {
+	if !s.On() || signature == "" {
+		return false
+	}
+	params := make(map[string]string, len(form))
+	for name, values := range form {
+		if len(values) != 1 {
+			return false // Twilio sends each once, and of two nobody could say which was signed
+		}
+		params[name] = values[0]
+	}
+	return s.signed.Validate(s.o.BaseURL+path, params, signature)
+}
+
+// StatusChanged takes Twilio's word on how a text goes on. It is safe to repeat and to come in any order. A text that we do
+// not know is no error: it is nobody's here.
+//
+// The text is named by the address that we gave Twilio for it, so nothing is lost that comes before the answer to our
+// request was stored; and what never comes is asked for by the sweeper.
+func (s *Messages) StatusChanged(ctx context.Context, message, sid, status, code string) error {
+	id, err := uuid.Parse(message)
+	if err != nil || sid == "" {
+		return fault.New(fault.Malformed, "This names no message.")
+	}
+	var org uuid.UUID
+	err = s.o.DB.InSystemTx(ctx, "a status of a text, before it is known whose it is", func(ctx context.Context, tx *db.Tx) error {
+		return tx.GetContext(ctx, &org, `SELECT org_id FROM messages WHERE id = $1`, id)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		s.o.Log.WarnContext(ctx, "Twilio speaks of a text that is not here", "message", id, "sid", sid, "status", status)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("couldn't find the text: %w", err)
+	}
+	n := news{state: stateOf(status), sid: sid}
+	if number, err := strconv.Atoi(code); err == nil {
+		n.code = number
+	}
+	if n.state == Undelivered || n.state == Failed {
+		n.note = sentence(n.code)
+	}
+	_, err = s.settle(ctx, Message{ID: id, OrgID: org}, n)
+	return err
+}
+
+// Inbound is a text that somebody sent to a number of ours.
+type Inbound struct{ SID, From, To, Body string }
+
+// meaning is what a text to the sender asks for.
+type meaning string
+
+const (
+	meansStop  meaning = "stop"
+	meansStart meaning = "start"
+	meansHelp  meaning = "help"
+	meansNone  meaning = "none"
+)
+
+// meaningOf reads the words that networks and Twilio know, alone in a text
+// (https://help.twilio.com/articles/223134027): case, spaces and punctuation around them do not matter.
+func meaningOf(body string) (m meaning, word string) {
+	word = strings.ToUpper(strings.Trim(body, " \t\r\n.,;:!?\"'“”‘’*-"))
+	switch word {
+	case "STOP", "STOPALL", "STOP ALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT", "OPT OUT":
+		return meansStop, word
+	case "START", "YES", "UNSTOP":
+		return meansStart, word
+	case "HELP", "INFO":
+		return meansHelp, word
+	}
+	return meansNone, ""
+}
+
+// Receive takes a text to the sender that all share: words about not being texted are obeyed, and anything else is
+// nobody's. It gives the answer to send, or none. It is safe to repeat: a text counts once.
+//
+// For numbers of the United States Twilio answers those words itself, so there is nothing to say.
+func (s *Messages) Receive(ctx context.Context, in Inbound) (reply string, err error) {
+	if in.SID == "" || in.From == "" || in.To == "" {
+		return "", fault.New(fault.Malformed, "This is no text.")
+	}
+	m, word := meaningOf(in.Body)
+	var fresh bool
+	err = s.o.DB.InSystemTx(ctx, "a text to the shared sender, which is nobody's", func(ctx context.Context, tx *db.Tx) error {
+		res, err := tx.ExecContext(ctx, `
+			INSERT INTO inbound_texts (sid, sender, recipient, meaning, received_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (sid) DO NOTHING`,
+			in.SID, in.From, in.To, m, tx.Now)
+		if err != nil {
+			return fmt.Errorf("couldn't note the text: %w", err)
+		}
+		n, err := res.RowsAffected()
+		if fresh = n == 1; err != nil || !fresh {
+			return err
+		}
+		switch m {
+		case meansStop:
+			return optOutIn(ctx, tx, in.To, in.From, word)
+		case meansStart:
+			return optInIn(ctx, tx, in.To, in.From, word)
+		case meansHelp, meansNone:
+		}
+		return nil
+	})
+	if err != nil || strings.HasPrefix(in.To, "+1") {
+		return "", err
+	}
+	switch m {
+	case meansStop:
+		return "You will not receive any more texts from this number. Text START to allow them again.", nil
+	case meansStart:
+		return "You can receive texts from this number again. Text STOP to end them.", nil
+	case meansHelp:
+		return "This number sends texts for customers of Ringfence. Text STOP to end them.", nil
+	case meansNone:
+	}
+	return "", nil
+}
+
+// optOut notes that a person does not want texts from a sender.
+func (s *Messages) optOut(ctx context.Context, sender, recipient, word string) error {
+	return s.o.DB.InSystemTx(ctx, "an opt-out from the sender that all share", func(ctx context.Context, tx *db.Tx) error {
+		return optOutIn(ctx, tx, sender, recipient, word)
+	})
+}
+
+func optOutIn(ctx context.Context, tx *db.Tx, sender, recipient, word string) error {
+	res, err := tx.ExecContext(ctx, `
+		INSERT INTO opt_outs (sender, recipient, word, since) VALUES ($1, $2, $3, $4) ON CONFLICT (sender, recipient) DO NOTHING`,
+		sender, recipient, word, tx.Now)
+	return changedOptOut(ctx, tx, res, err, "optout.added", sender, recipient, word)
+}
+
+func optInIn(ctx context.Context, tx *db.Tx, sender, recipient, word string) error {
+	res, err := tx.ExecContext(ctx, `DELETE FROM opt_outs WHERE sender = $1 AND recipient = $2`, sender, recipient)
+	return changedOptOut(ctx, tx, res, err, "optout.lifted", sender, recipient, word)
+}
+
+func changedOptOut(ctx context.Context, tx *db.Tx, res sql.Result, err error, action, sender, recipient, word string) error {
+	if err != nil {
+		return fmt.Errorf("couldn't change an opt-out: %w", err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return err
+	}
+	return audit.Record(ctx, tx, audit.Entry{
+		Actor: audit.System("messages"), Action: action, Subject: "number:" + recipient, Detail: map[string]any{"sender": sender, "word": word},
+	})
+}

@@ -1,0 +1,145 @@
+package telephony
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	api "github.com/twilio/twilio-go/rest/api/v2010"
+
+	"ringfence/db"
+	"ringfence/internal/fault"
+)
+
+const (
+	// queuedFor is how long a text may wait to be sent before somebody else sends it: whoever queued it is gone.
+	queuedFor = time.Minute
+	// lostFor is how long a text whose answer was lost must be unknown to Twilio before it counts as not sent, and
+	// lookEvery how often it is looked for.
+	lostFor   = 2 * time.Minute
+	lookEvery = 30 * time.Second
+	// askEvery is how often Twilio is asked about a text of which nothing more was heard, and deliveredAfter when no news
+	// are good news: many networks never tell.
+	askEvery       = 5 * time.Minute
+	deliveredAfter = 4 * time.Hour
+	// sweepMost bounds the texts of one sweep.
+	sweepMost = 100
+)
+
+// Sweep finds out what became of texts that were left behind: queued by a process that has died, sent without an answer, or
+// sent without news. It says how many it brought on. It is safe to repeat and to run in several processes at once.
+func (s *Messages) Sweep(ctx context.Context) (n int, err error) {
+	if !s.On() {
+		return 0, nil
+	}
+	var due []struct {
+		ID    uuid.UUID `db:"id"`
+		OrgID uuid.UUID `db:"org_id"`
+	}
+	err = s.o.DB.InSystemTx(ctx, "texts that were left behind, of every organisation", func(ctx context.Context, tx *db.Tx) error {
+		return tx.SelectContext(ctx, &due, `
+			SELECT id, org_id FROM messages WHERE ended_at IS NULL AND (
+			    state = 'queued' AND created_at < $1::timestamptz - $2::interval
+			    OR state = 'sending' AND coalesce(looked_at, asked_at) < $1::timestamptz - $3::interval
+			    OR state = 'sent' AND coalesce(looked_at, sent_at, asked_at) < $1::timestamptz - $4::interval)
+			ORDER BY created_at LIMIT $5`, tx.Now, queuedFor.String(), lookEvery.String(), askEvery.String(), sweepMost)
+	})
+	if err != nil {
+		return 0, err
+	}
+	var all error
+	for _, d := range due {
+		moved, err := s.sweepOne(ctx, d.OrgID, d.ID)
+		if err != nil {
+			all = errors.Join(all, fmt.Errorf("text %s: %w", d.ID, err))
+		}
+		if moved {
+			n++
+		}
+	}
+	return n, all
+}
+
+func (s *Messages) sweepOne(ctx context.Context, org, id uuid.UUID) (moved bool, err error) {
+	m, err := s.Message(ctx, org, id)
+	if err != nil {
+		return false, err
+	}
+	switch m.State {
+	case Queued:
+		after, err := s.deliver(ctx, m)
+		if _, said := errors.AsType[*fault.Error](err); said { // it was refused, and that is settled
+			err = nil
+		}
+		return after.State != Queued, err
+	case Sending:
+		return s.lookFor(ctx, m)
+	case Sent:
+		return s.askAbout(ctx, m)
+	case Delivered, Undelivered, Failed:
+	}
+	return false, nil
+}
+
+// lookFor looks in Twilio's list for a text whose answer was lost. Twilio's list has no name of ours in it, so the text is
+// known by its numbers, its words and the time, and by being nobody else's.
+func (s *Messages) lookFor(ctx context.Context, m Message) (bool, error) {
+	list, err := s.twilio.ListMessage((&api.ListMessageParams{}).SetTo(m.Recipient).SetFrom(m.Sender).SetPageSize(100).SetLimit(200))
+	if err != nil {
+		return false, fmt.Errorf("couldn't ask Twilio for its list: %w", err)
+	}
+	for i := range list {
+		at := &list[i]
+		if at.Sid == nil || at.Body == nil || *at.Body != m.Body || madeBefore(at, m) {
+			continue
+		}
+		after, err := s.settle(ctx, m, newsOf(at))
+		if taken(err) { // it is another text's: they are the same, and this one is perhaps the next
+			continue
+		}
+		return err == nil && after.State != Sending, err
+	}
+	if m.LookedAt != nil && s.o.Now().Sub(*m.AskedAt) > lostFor {
+		_, err := s.settle(ctx, m, news{state: Failed, from: Sending, note: noteLost})
+		return err == nil, err
+	}
+	return false, s.looked(ctx, m)
+}
+
+// madeBefore reports whether Twilio made its text before it was asked for ours; its clock and ours may differ a little.
+func madeBefore(at *api.ApiV2010Message, m Message) bool {
+	if at.DateCreated == nil || m.AskedAt == nil {
+		return false
+	}
+	made, err := time.Parse(time.RFC1123Z, *at.DateCreated)
+	return err == nil && made.Before(m.AskedAt.Add(-time.Minute))
+}
+
+// askAbout asks Twilio how a text goes on of which nothing was heard.
+func (s *Messages) askAbout(ctx context.Context, m Message) (bool, error) {
+	at, err := s.twilio.FetchMessage(m.SID.String, nil)
+	if err != nil {
+		return false, fmt.Errorf("couldn't ask Twilio about it: %w", err)
+	}
+	n := newsOf(at)
+	if n.state == Sent && m.SentAt != nil && s.o.Now().Sub(*m.SentAt) > deliveredAfter {
+		n.state = Delivered
+	}
+	if n.state == Sent {
+		return false, s.looked(ctx, m)
+	}
+	_, err = s.settle(ctx, m, n)
+	return err == nil, err
+}
+
+// looked notes that Twilio was asked and had nothing new.
+func (s *Messages) looked(ctx context.Context, m Message) error {
+	return s.o.DB.InTx(ctx, []uuid.UUID{m.OrgID}, func(ctx context.Context, tx *db.Tx) error {
+		if _, err := tx.ExecContext(ctx, `UPDATE messages SET looked_at = $2 WHERE id = $1 AND ended_at IS NULL`, m.ID, tx.Now); err != nil {
+			return fmt.Errorf("couldn't note the look: %w", err)
+		}
+		return nil
+	})
+}
