@@ -20,6 +20,7 @@ import (
 	"ringfence/internal/auth"
 	"ringfence/internal/knowledge"
 	"ringfence/internal/payments"
+	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 	"ringfence/static"
 	"ringfence/views"
@@ -37,6 +38,7 @@ type Deps struct {
 	Auth      *auth.Auth
 	Wallets   *wallet.Ledger
 	Gates     *wallet.Gates
+	Messages  *telephony.Messages
 	Payments  *payments.Service
 	Knowledge *knowledge.Service
 
@@ -78,6 +80,8 @@ type app struct {
 	metrics *metrics
 	streams *hub
 	api     *apiLimits
+	// reference describes the API to programs and to people.
+	reference *reference
 }
 
 // New builds the handler of the whole site. Streams that it opens end with d.Context, and with the shutdown of a server
@@ -111,6 +115,9 @@ func New(d Deps) (http.Handler, error) {
 		App: static.Path("app.js"), Font: static.Path("inter.woff2"), Favicon: static.Path("favicon.svg"),
 	}
 	a.api = newAPILimits(d.APIRate, d.Now)
+	if a.reference, err = newReference(d.BaseURL); err != nil {
+		return nil, err
+	}
 	a.streams = newHub(d.Context, d.Log, d.Wallets.Balances, d.Auth.StillValid, a.metrics.streams)
 	for _, rt := range table() {
 		a.mux.Handle(rt.Method+" "+rt.Pattern, a.endpoint(rt))

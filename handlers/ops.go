@@ -60,6 +60,11 @@ func (a *app) stripeEvents(w http.ResponseWriter, r *http.Request, v *visit) err
 	for _, e := range list.Events {
 		p.Events = append(p.Events, shownEvent(e))
 	}
+	if p.First && p.Filter == (views.EventFilter{}) {
+		if p.Reconciliation, err = a.reconciliation(r.Context()); err != nil {
+			return err
+		}
+	}
 	if list.Older != nil {
 		p.Older = cursorText(*list.Older)
 	}
@@ -67,6 +72,18 @@ func (a *app) stripeEvents(w http.ResponseWriter, r *http.Request, v *visit) err
 		p.Replayed, p.MoreFailed = n, overview.Counts[payments.EventFailed] > 0 && n == payments.ReplayLimit
 	}
 	return a.render(w, r, http.StatusOK, views.StripeEvents(p))
+}
+
+// reconciliation is how the comparison with Stripe stands.
+func (a *app) reconciliation(ctx context.Context) (*views.Reconciliation, error) {
+	o, err := a.Payments.ReconciliationOverview(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &views.Reconciliation{
+		Healed: o.Healed, HealedPence: o.HealedPence, MedianDelay: o.MedianDelay,
+		Last: o.Last, LookedAt: o.LookedAt, Disagreements: o.Disagreements, Failed: o.Failed,
+	}, nil
 }
 
 // waiting is the age of the oldest event that waits; zero when none does.
@@ -189,6 +206,8 @@ func history(d payments.EventDetail) []views.EventStep {
 			step.Title = "Top-up started"
 		case "wallet.credited":
 			step.Title = "Wallet credited"
+		case "wallet.reversed":
+			step.Title = "Wallet brought to the payment's refunds and disputes"
 		}
 		steps = append(steps, step)
 	}

@@ -37,12 +37,20 @@ func table() []Route {
 		{"POST", "/wallet/top-ups", Session, (*app).startTopUp},
 		{"GET", "/wallet/top-ups/{id}", Session, (*app).topUp},
 		{"GET", "/wallet/stream", Session, (*app).walletStream},
+		{"GET", "/wallet/prices", Session, (*app).prices},
+		{"GET", "/wallet/limits", Session, (*app).spendingLimits},
+		{"POST", "/wallet/limits", Session, (*app).saveLimits},
 
 		{"GET", "/knowledge", Session, (*app).knowledgePage},
 		{"POST", "/knowledge/search", Session, (*app).searchKnowledge},
 		{"POST", uploadPath, Session, (*app).upload},
 		{"GET", "/knowledge/documents/{id}/delete", Session, (*app).deleteDocumentPage},
 		{"POST", "/knowledge/documents/{id}/delete", Session, (*app).deleteDocument},
+
+		{"GET", "/messages", Session, (*app).messagesPage},
+		{"POST", "/messages", Session, (*app).sendMessage},
+		{"POST", "/messages/quote", Session, (*app).quoteMessage},
+		{"GET", "/messages/{id}", Session, (*app).messagePage},
 
 		{"GET", "/ops", Operator, (*app).ops},
 		{"GET", "/ops/stripe-events", Operator, (*app).stripeEvents},
@@ -51,6 +59,15 @@ func table() []Route {
 		{"GET", "/ops/stripe-events/{id}", Operator, (*app).stripeEvent},
 		{"GET", "/ops/stripe-events/{id}/payload", Operator, (*app).stripePayload},
 		{"POST", "/ops/stripe-events/{id}/replay", Operator, (*app).replayEvent},
+		{"GET", "/ops/wallets", Operator, (*app).opsWallets},
+		{"GET", "/ops/wallets/{id}", Operator, (*app).opsWallet},
+		{"GET", "/ops/wallets/{id}/freeze", Operator, (*app).freezePage},
+		{"POST", "/ops/wallets/{id}/freeze", Operator, (*app).freeze},
+		{"GET", "/ops/wallets/{id}/thaw", Operator, (*app).thawPage},
+		{"POST", "/ops/wallets/{id}/thaw", Operator, (*app).thaw},
+		{"GET", "/ops/prices", Operator, (*app).opsPrices},
+		{"GET", "/ops/prices/new", Operator, (*app).newPrice},
+		{"POST", "/ops/prices", Operator, (*app).setPrice},
 
 		{"GET", "/settings", Person, (*app).settings},
 		{"POST", "/settings/password", Person, (*app).changePassword},
@@ -64,12 +81,18 @@ func table() []Route {
 		{"POST", "/settings/keys/{id}/revoke", Session, (*app).revokeKey},
 
 		{"GET", "/api/v1/wallet", RequireAuthOrDev, (*app).apiWallet},
+		{"POST", "/api/v1/messages", RequireAuthOrDev, (*app).apiSendMessage},
 		{"POST", "/api/v1/holds", RequireAuthOrDev, (*app).createHold},
 		{"POST", "/api/v1/holds/{id}/capture", RequireAuthOrDev, (*app).captureHold},
 		{"POST", "/api/v1/holds/{id}/void", RequireAuthOrDev, (*app).voidHold},
 		{"POST", "/api/v1/knowledge/search", RequireAuthOrDev, (*app).apiSearchKnowledge},
 
+		{"GET", specPath, Public, (*app).openAPI},
+		{"GET", "/api/docs", OptionalAuth, (*app).apiDocs},
+
 		{"POST", "/api/webhooks/stripe", Webhook, (*app).stripeWebhook},
+		{"POST", "/api/webhooks/twilio/sms", Webhook, (*app).twilioSMS},
+		{"POST", "/api/webhooks/twilio/status", Webhook, (*app).twilioStatus},
 
 		{"GET", "/healthz", Public, (*app).healthz},
 		{"GET", "/readyz", Public, (*app).readyz},

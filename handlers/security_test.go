@@ -23,6 +23,7 @@ import (
 	"ringfence/internal/fault"
 	"ringfence/internal/knowledge"
 	"ringfence/internal/payments"
+	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 )
 
@@ -85,6 +86,18 @@ func matrix(f fixture) map[string]rule {
 			status: [callers]int{303, 403, 303, 303, 403, 303, 403}, form: url.Values{"amount": {"60"}, "currency": {"gbp"}},
 		},
 		"GET /wallet/top-ups/{id}": {status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: f.topUp, table: "top_ups"},
+		"GET /wallet/prices":       pages(303, 200, 200, 200, 403, 200, 403),
+		"GET /wallet/limits":       pages(303, 200, 200, 200, 403, 200, 403),
+		"POST /wallet/limits":      {status: [callers]int{303, 403, 403, 303, 403, 303, 403}, form: url.Values{"all": {"1000"}}},
+
+		"GET /messages": pages(303, 200, 200, 200, 403, 200, 403),
+		"POST /messages": {
+			status: [callers]int{303, 403, 303, 303, 403, 402, 403}, form: url.Values{"to": {"+447400123456"}, "body": {"Hello"}, "key": {uuid.NewString()}},
+		},
+		"POST /messages/quote": {
+			status: [callers]int{303, 403, 200, 200, 403, 200, 403}, form: url.Values{"to": {"+447400123456"}, "body": {"Hello"}},
+		},
+		"GET /messages/{id}": {status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: f.message.String(), table: "messages"},
 
 		"GET /knowledge": pages(303, 200, 200, 200, 403, 200, 403),
 		"POST /knowledge/search": {
@@ -109,6 +122,22 @@ func matrix(f fixture) map[string]rule {
 		"POST /ops/stripe-events/{id}/replay": {
 			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: f.event, table: "stripe_events", form: url.Values{"reason": {f.reason}},
 		},
+		"GET /ops/wallets":             pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/wallets/{id}":        {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.org.String(), table: "organizations"},
+		"GET /ops/wallets/{id}/freeze": {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.org.String(), table: "organizations"},
+		"GET /ops/wallets/{id}/thaw":   {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.org.String(), table: "organizations"},
+		"POST /ops/wallets/{id}/freeze": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: f.org.String(), table: "organizations", form: url.Values{"reason": {f.reason}},
+		},
+		"POST /ops/wallets/{id}/thaw": { // what the route before it did
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: f.org.String(), table: "organizations", form: url.Values{"reason": {f.reason}},
+		},
+		"GET /ops/prices":     pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/prices/new": pages(303, 404, 404, 404, 404, 404, 404), // without an action
+		"POST /ops/prices": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404},
+			form:   url.Values{"org": {"{org}"}, "action": {"knowledge"}, "state": {"on"}, "unit": {"0.01"}, "reason": {f.reason}, "confirm": {"yes"}},
+		},
 
 		"GET /settings":                               person,
 		"POST /settings/password":                     {status: [callers]int{303, 422, 422, 422, 422, 422, 403}, form: url.Values{"current": {"wrong"}}, counts: true},
@@ -124,11 +153,28 @@ func matrix(f fixture) map[string]rule {
 		"POST /settings/keys/{id}/revoke": {status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.spareKey.String(), table: "api_keys"},
 
 		"GET /api/v1/wallet": pages(401, 200, 200, 200, 403, 200, 200),
+		"POST /api/v1/holds": {
+			status: [callers]int{401, 403, 201, 201, 403, 402, 201}, form: url.Values{"json": {`{"action":"sms","quantity":1}`}},
+		},
+		"POST /api/v1/holds/{id}/capture": {
+			status: [callers]int{401, 403, 200, 200, 403, 404, 200}, id: f.captured.String(), table: "holds", form: url.Values{"json": {`{"amount_pence":10}`}},
+		},
+		"POST /api/v1/holds/{id}/void": {
+			status: [callers]int{401, 403, 200, 200, 403, 404, 200}, id: f.voided.String(), table: "holds", form: url.Values{"json": {`{}`}},
+		},
+		"POST /api/v1/messages": {
+			status: [callers]int{401, 403, 201, 201, 403, 402, 201}, form: url.Values{"json": {`{"to":"+447400123456","body":"Hello"}`}},
+		},
 		"POST /api/v1/knowledge/search": {
 			status: [callers]int{401, 403, 200, 200, 403, 402, 200}, form: url.Values{"json": {`{"query":"saturdays"}`}},
 		},
 
-		"POST /api/webhooks/stripe": pages(400, 400, 400, 400, 400, 400, 400), // unsigned
+		"GET /api/openapi.json": public,
+		"GET /api/docs":         public,
+
+		"POST /api/webhooks/stripe":        pages(400, 400, 400, 400, 400, 400, 400), // unsigned
+		"POST /api/webhooks/twilio/sms":    pages(403, 403, 403, 403, 403, 403, 403),
+		"POST /api/webhooks/twilio/status": pages(403, 403, 403, 403, 403, 403, 403),
 
 		"GET /healthz": public,
 		"GET /readyz":  public,
@@ -144,6 +190,8 @@ type fixture struct {
 	key                  string // an API key
 	keyID, spareKey      uuid.UUID
 	document             uuid.UUID // of the knowledge base
+	message              uuid.UUID
+	captured, voided     uuid.UUID // open holds, made by a program, to be captured and voided
 	wallets              *wallet.Ledger
 	payments             *payments.Service
 	deps                 handlers.Deps
@@ -212,6 +260,27 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 		t.Fatal(err)
 	}
 	f.adjust(1) // what that cost
+	m, err := f.deps.Messages.Send(ctx, telephony.SendRequest{OrgID: f.org, To: "+447400123456", Body: "See you on Saturday", Key: "fixture", Actor: audit.User(ownerID)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.message = m.ID
+	f.adjust(10) // what that cost
+	dbtest.Super(t, f.dbURL, `INSERT INTO opt_outs (org_id, sender, recipient, word, since) VALUES ($1, '+447400123999', '+447400123456', 'STOP', now())`, f.org)
+	if _, err := f.deps.Gates.SetPrice(ctx, wallet.PriceChange{
+		OrgID: f.org, Action: wallet.ActionNumber, State: wallet.PriceOn, Unit: 9_00, Monthly: 1_00, Reason: "Agreed", Actor: audit.System("test"),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []*uuid.UUID{&f.captured, &f.voided} {
+		h, err := f.deps.Gates.Authorise(ctx, wallet.HoldRequest{
+			OrgID: f.org, Action: wallet.ActionSMS, Quantity: 1, Source: wallet.SourceAPI, Key: uuid.NewString(), Actor: audit.User(ownerID),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		*id = h.ID
+	}
 	return f
 }
 
@@ -441,7 +510,7 @@ func (r rule) wantFitting(t *testing.T, name string, access handlers.Access) {
 		want = map[int][]int{stranger: {401}, platform: {403}}
 	case handlers.Webhook:
 		for who := range callers {
-			want[who] = []int{400}
+			want[who] = []int{400, 403}
 		}
 	case handlers.Public, handlers.OptionalAuth:
 	default:
@@ -480,6 +549,18 @@ func TestRowsOfOthersDoNotExist(t *testing.T) {
 	behind := map[string]func(who auth.Identity) error{
 		"GET /wallet/top-ups/{id}":        topUp,
 		"POST /settings/keys/{id}/revoke": func(who auth.Identity) error { return f.auth.RevokeOrgKey(t.Context(), who, f.spareKey) },
+		"POST /api/v1/holds/{id}/capture": func(who auth.Identity) error {
+			_, err := f.deps.Gates.Capture(t.Context(), wallet.Settlement{OrgID: who.OrgID, Hold: f.captured, Source: wallet.SourceAPI, Whole: true, Actor: who.Actor()})
+			return err
+		},
+		"POST /api/v1/holds/{id}/void": func(who auth.Identity) error {
+			_, err := f.deps.Gates.Void(t.Context(), wallet.Settlement{OrgID: who.OrgID, Hold: f.voided, Source: wallet.SourceAPI, Actor: who.Actor()})
+			return err
+		},
+		"GET /messages/{id}": func(who auth.Identity) error {
+			_, err := f.deps.Messages.Message(t.Context(), who.OrgID, f.message)
+			return err
+		},
 		"GET /knowledge/documents/{id}/delete": func(who auth.Identity) error {
 			f.keepDocument()
 			_, err := f.deps.Knowledge.Document(t.Context(), who.OrgID, f.document)

@@ -32,6 +32,7 @@ import (
 	"ringfence/internal/money"
 	"ringfence/internal/payments"
 	"ringfence/internal/sandbox"
+	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 	"ringfence/internal/wallet/wallettest"
 	"ringfence/views"
@@ -44,7 +45,8 @@ const (
 	webhookSecret = "whsec_ofthehandlertests00000000"
 )
 
-// site is the whole handler behind a real listener, over a database of its own and the Stripe stand-in.
+// site is the whole handler behind a real listener, over a database of its own and the Stripe stand-in. Every answer under
+// /api/v1 is held against the API's description: see watch.
 type site struct {
 	*httptest.Server
 	t     *testing.T
@@ -55,6 +57,8 @@ type site struct {
 	org   uuid.UUID // Harbour Dental, £569.00
 	other uuid.UUID // Second Tenant, empty
 	stop  context.CancelFunc
+	// twilio is the stand-in; nil where the site has none.
+	twilio *sandbox.Twilio
 }
 
 // logBuffer collects the log of a server.
@@ -74,6 +78,13 @@ func (l *logBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// The account at the stand-in for Twilio.
+const (
+	twilioAccount = "AC00112233445566778899aabbccddeeff"
+	twilioToken   = "0123456789abcdef0123456789abcdef"
+	twilioSender  = "+15005550006"
+)
 
 // options change what newSite makes.
 type options struct {
@@ -100,12 +111,15 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 	}
 	s.seed()
 	if o.stripe == "" {
-		box, err := sandbox.Start(t.Context(), sandbox.Options{Addr: "127.0.0.1:0", StateFile: filepath.Join(t.TempDir(), "stripe"), Logger: slog.New(slog.DiscardHandler)})
+		box, err := sandbox.Start(t.Context(), sandbox.Options{
+			Addr: "127.0.0.1:0", StateFile: filepath.Join(t.TempDir(), "stripe"), Logger: slog.New(slog.DiscardHandler),
+			TwilioAccountSID: twilioAccount, TwilioAuthToken: twilioToken, TwilioSettleAfter: -1,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = box.Close() })
-		o.stripe = box.URL()
+		o.stripe, s.twilio = box.URL(), box.Twilio()
 	}
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	jobs, err := river.NewClient(riverdatabasesql.New(s.db.SystemPool()), &river.Config{Logger: slog.New(slog.DiscardHandler)})
@@ -130,6 +144,13 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 		Demo:  []views.DemoAccount{{Email: "owner@harbour.example", Password: password, Describes: "Owner"}},
 		Ready: []handlers.Check{{Name: "database", Run: s.db.Ping}},
 	}
+	texts := telephony.Options{DB: s.db, Gates: deps.Gates, Log: log, Now: time.Now, BaseURL: deps.BaseURL}
+	if s.twilio != nil {
+		texts.AccountSID, texts.AuthToken, texts.APIBase, texts.From = twilioAccount, twilioToken, o.stripe, twilioSender
+	}
+	if deps.Messages, err = telephony.New(texts); err != nil {
+		t.Fatal(err)
+	}
 	deps.Knowledge = knowledge.New(knowledge.Options{DB: s.db, Gates: deps.Gates, Log: log, Interpret: true})
 	o.deps(&deps)
 	h, err := handlers.New(deps)
@@ -138,6 +159,7 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 	}
 	s.Server = httptest.NewUnstartedServer(h)
 	s.Config = handlers.Server("", h)
+	s.Config.Handler = watch(t, h)
 	o.server(s.Config)
 	s.Start()
 	t.Cleanup(func() {
@@ -335,7 +357,7 @@ func newSiteOver(t *testing.T, s *site, d handlers.Deps, keys [][]byte) *site {
 		t.Fatal(err)
 	}
 	other := *s
-	other.Server = httptest.NewServer(h)
+	other.Server = httptest.NewServer(watch(t, h))
 	t.Cleanup(other.Close)
 	return &other
 }

@@ -22,9 +22,12 @@ const (
 	recentOnWallet    = 10
 )
 
+// holdsShown is how many open holds a page lists.
+const holdsShown = 10
+
 // dashboard is the first page: the balance and what happened lately.
 func (a *app) dashboard(w http.ResponseWriter, r *http.Request, v *visit) error {
-	b, list, err := a.Wallets.Overview(r.Context(), v.who.OrgID, recentOnDashboard)
+	s, err := a.Wallets.Statement(r.Context(), v.who.OrgID, recentOnDashboard)
 	if err != nil {
 		return err
 	}
@@ -32,8 +35,8 @@ func (a *app) dashboard(w http.ResponseWriter, r *http.Request, v *visit) error 
 	if err != nil {
 		return err
 	}
-	p := views.DashboardPage{Meta: a.meta(r, v, "Dashboard"), CanTopUp: v.who.CanPay(), Transactions: transactions(list)}
-	if p.Balance, err = balance(b, rate); err != nil {
+	p := views.DashboardPage{Meta: a.meta(r, v, "Dashboard"), CanTopUp: v.who.CanPay(), Transactions: transactions(s.Lines)}
+	if p.Balance, err = balance(s, rate); err != nil {
 		return err
 	}
 	return a.render(w, r, http.StatusOK, views.Dashboard(p))
@@ -79,7 +82,7 @@ func (a *app) limits(p *views.WalletPage, rate money.Rate) (err error) {
 // liveWallet is the part of the wallet page that changes while it is open, and the rate of its dollars.
 func (a *app) liveWallet(ctx context.Context, who auth.Identity) (views.WalletPage, money.Rate, error) {
 	none := func(err error) (views.WalletPage, money.Rate, error) { return views.WalletPage{}, money.Rate{}, err }
-	b, list, err := a.Wallets.Overview(ctx, who.OrgID, recentOnWallet)
+	s, err := a.Wallets.Statement(ctx, who.OrgID, recentOnWallet)
 	if err != nil {
 		return none(err)
 	}
@@ -91,8 +94,11 @@ func (a *app) liveWallet(ctx context.Context, who auth.Identity) (views.WalletPa
 	if err != nil {
 		return none(err)
 	}
-	p := views.WalletPage{CanTopUp: who.CanPay(), Transactions: transactions(list)}
-	if p.Balance, err = balance(b, rate); err != nil {
+	p := views.WalletPage{CanTopUp: who.CanPay(), Transactions: transactions(s.Lines)}
+	if p.Balance, err = balance(s, rate); err != nil {
+		return none(err)
+	}
+	if p.Holds, p.MoreHolds, err = a.openHolds(ctx, who.OrgID); err != nil {
 		return none(err)
 	}
 	for _, t := range open {
@@ -239,24 +245,54 @@ func (a *app) topUp(w http.ResponseWriter, r *http.Request, v *visit) error {
 	return a.render(w, r, http.StatusOK, views.TopUpReturn(p))
 }
 
+// openHolds are the newest holds of an organisation that have not ended, and whether there are more.
+func (a *app) openHolds(ctx context.Context, org uuid.UUID) (list []views.Hold, more bool, err error) {
+	holds, err := a.Wallets.OpenHolds(ctx, org, holdsShown+1)
+	if err != nil {
+		return nil, false, err
+	}
+	if more = len(holds) > holdsShown; more {
+		holds = holds[:holdsShown]
+	}
+	for _, h := range holds {
+		shown := views.Hold{
+			ID: h.ID.String(), Kind: views.TransactionKind(h.Action), Quantity: h.Quantity, Destination: h.Destination, Amount: h.Amount, At: h.CreatedAt,
+		}
+		if h.State == wallet.HoldOpen {
+			shown.ExpiresAt = h.ExpiresAt
+		}
+		list = append(list, shown)
+	}
+	return list, more, nil
+}
+
 // balance is a wallet as the pages show it.
-func balance(b wallet.Balance, rate money.Rate) (views.Balance, error) {
+func balance(s wallet.Statement, rate money.Rate) (views.Balance, error) {
+	b := s.Balance
 	usd, err := rate.ToUSD(b.Balance)
 	if err != nil {
 		return views.Balance{}, fmt.Errorf("couldn't convert the balance: %w", err)
 	}
-	return views.Balance{
+	shown := views.Balance{
 		Balance: b.Balance, Held: b.Held, Debt: b.Debt, USD: usd, EstimatedCredits: money.EstimatedCredits(b.Available()),
-	}, nil
+		Month: views.Spending{Spent: s.Limits.Spent(), Limit: s.Limits.All},
+	}
+	if b.FrozenAt != nil {
+		shown.FrozenAt = *b.FrozenAt
+	}
+	return shown, nil
 }
 
-// transactions are lines of the ledger as the pages show them.
-func transactions(list []wallet.Transaction) []views.Transaction {
+// transactions are lines of the ledger as the pages show them. What was used is shown as what it was.
+func transactions(list []wallet.Line) []views.Transaction {
 	out := make([]views.Transaction, len(list))
 	for i, t := range list {
+		kind := views.TransactionKind(t.Kind)
+		if t.Action != "" {
+			kind = views.TransactionKind(t.Action)
+		}
 		out[i] = views.Transaction{
-			ID: t.ID.String(), At: t.At, Description: t.Description, Kind: views.TransactionKind(t.Kind),
-			Amount: t.Amount, BalanceAfter: t.BalanceAfter,
+			ID: t.ID.String(), At: t.At, Description: t.Description, Kind: kind, Amount: t.Amount, BalanceAfter: t.BalanceAfter,
 		}
 	}
 	return out

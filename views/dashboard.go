@@ -16,7 +16,7 @@ type DashboardPage struct {
 
 // DashboardBalance is the server-sent event "balance"; it is the same as WalletBalance of the same balance.
 func DashboardBalance(p DashboardPage) templ.Component {
-	return Part(Dashboard(p), FragmentBalanceStatus, FragmentBalance)
+	return Part(Dashboard(p), FragmentFrozen, FragmentBalanceStatus, FragmentBalance)
 }
 
 // firstTime reports whether nothing has happened here yet.

@@ -1236,7 +1236,7 @@ func keysCard(p SettingsPage) templ.Component {
 			}
 			return nil
 		})
-		templ_7745c5c3_Err = ui.Card(ui.CardProps{ID: "keys", Title: "API keys", Sub: "For programs of " + p.Meta.User.OrgName, Flush: true}).Render(templ.WithChildren(ctx, templ_7745c5c3_Var31), templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Card(ui.CardProps{ID: "keys", Title: "API keys", Sub: "For programs of " + p.Meta.User.OrgName, Flush: true, Link: ui.LinkProps{Label: "API reference", Href: "/api/docs"}}).Render(templ.WithChildren(ctx, templ_7745c5c3_Var31), templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -131,6 +131,30 @@ type EventsPage struct {
 	// Replayed is how many events the operator has just put back; MoreFailed says that there were more than fit.
 	Replayed   int
 	MoreFailed bool
+	// Reconciliation is shown on the first page of all events; nil elsewhere.
+	Reconciliation *Reconciliation
+}
+
+// Reconciliation is how the comparison of our books with Stripe's stands.
+type Reconciliation struct {
+	// Healed payments of the last day, and the median from payment to credit.
+	Healed      int
+	HealedPence money.Pence
+	MedianDelay time.Duration
+	// Last is when the last one began that succeeded; the zero time when none did yet.
+	Last          time.Time
+	LookedAt      int
+	Disagreements int
+	// Failed is why the newest one failed; empty when it did not.
+	Failed string
+}
+
+// disagree says how much could not be agreed on.
+func (r *Reconciliation) disagree() string {
+	if r.Disagreements == 1 {
+		return "1 thing that an operator must look at"
+	}
+	return count(int64(r.Disagreements)) + " things that an operator must look at"
 }
 
 func (p EventsPage) count(s EventState) EventCount {

@@ -17,9 +17,10 @@ func operatorMeta(title, path string) PageMeta {
 
 func eventsPage() EventsPage {
 	return EventsPage{
-		Meta:   operatorMeta("Stripe events", "/ops/stripe-events"),
-		Counts: []EventCount{{EventQuarantined, 3, false}, {EventFailed, 1, false}, {EventReceived, 2, false}, {EventProcessed, 10000, true}, {EventIgnored, 0, false}},
-		Types:  []string{"charge.updated", "payment_intent.succeeded"}, OldestWaiting: 5 * time.Minute, First: true, Older: "1.evt_1", Replayed: 1,
+		Meta:           operatorMeta("Stripe events", "/ops/stripe-events"),
+		Counts:         []EventCount{{EventQuarantined, 3, false}, {EventFailed, 1, false}, {EventReceived, 2, false}, {EventProcessed, 10000, true}, {EventIgnored, 0, false}},
+		Reconciliation: &Reconciliation{Healed: 4, HealedPence: 12500, MedianDelay: 3 * time.Minute, Last: noon, LookedAt: 1234, Disagreements: 1, Failed: "couldn't ask Stripe"},
+		Types:          []string{"charge.updated", "payment_intent.succeeded"}, OldestWaiting: 5 * time.Minute, First: true, Older: "1.evt_1", Replayed: 1,
 		Events: []StripeEvent{
 			{ID: "evt_1", Type: "payment_intent.succeeded", State: EventProcessed, OrgName: "Harbour Dental", TopUpID: "01900000-0000-7000-8000-00000000000a", PaymentIntent: "pi_1", Attempts: 1, ReceivedAt: noon},
 			{ID: "evt_2", Type: "charge.updated", State: EventQuarantined, Reason: "paid by nobody", ReceivedAt: noon},
@@ -44,6 +45,7 @@ func opsPagesInAllStates() map[string]templ.Component {
 	all := map[string]templ.Component{}
 	all["events"] = StripeEvents(eventsPage())
 	all["no events"] = StripeEvents(EventsPage{Meta: operatorMeta("Stripe events", "/ops/stripe-events"), First: true})
+	all["no comparison yet"] = StripeEvents(EventsPage{Meta: operatorMeta("Stripe events", "/ops/stripe-events"), First: true, Reconciliation: &Reconciliation{}})
 	all["no such events"] = StripeEvents(EventsPage{Meta: operatorMeta("Stripe events", "/ops/stripe-events"), First: true, Filter: EventFilter{Text: "x"}})
 	all["no older events"] = StripeEvents(EventsPage{Meta: operatorMeta("Stripe events", "/ops/stripe-events")})
 	for _, s := range []EventState{EventQuarantined, EventFailed, EventReceived, EventProcessed, EventIgnored, "?"} {
@@ -58,6 +60,7 @@ func opsPagesInAllStates() map[string]templ.Component {
 
 	h := eventsPage()
 	h.Meta, h.Filter, h.Types, h.Older = hostileMeta(true), EventFilter{State: hostile, Type: hostile, Text: hostile}, []string{hostile}, hostile
+	h.Reconciliation.Failed = hostile
 	h.Events = []StripeEvent{{ID: hostile, Type: hostile, State: hostile, Reason: hostile, OrgName: hostile, TopUpID: hostile, PaymentIntent: hostile, ReceivedAt: noon}}
 	all["hostile events"] = StripeEvents(h)
 	e := eventPageOf(hostile)
@@ -143,16 +146,16 @@ func TestOperationsAreForOperators(t *testing.T) {
 		return strings.Join(list, " ")
 	}
 	for want, u := range map[string]User{
-		"Dashboard Wallet Knowledge":                 {Email: "a", Role: "owner"},
-		"[Stripe events]":                            {Email: "a", Operator: true},
-		"Dashboard Wallet Knowledge [Stripe events]": {Email: "a", Operator: true, Role: "viewer"},
+		"Dashboard Wallet Messages Knowledge":                                {Email: "a", Role: "owner"},
+		"Wallets Prices [Stripe events]":                                     {Email: "a", Operator: true},
+		"Dashboard Wallet Messages Knowledge Wallets Prices [Stripe events]": {Email: "a", Operator: true, Role: "viewer"},
 	} {
 		if got := labels(u); got != want {
 			t.Errorf("%+v sees %q, want %q", u, got, want)
 		}
 	}
 	doc := parse(t, StripeEvents(eventsPage()))
-	if got := words(doc.Find(`nav[aria-label="Main"]`)); !strings.Contains(got, "Operations Stripe events") {
+	if got := words(doc.Find(`nav[aria-label="Main"]`)); !strings.Contains(got, "Operations Wallets Prices Stripe events") {
 		t.Errorf("the navigation says %q", got)
 	}
 }

@@ -41,6 +41,8 @@ type PageMeta struct {
 	Assets    Assets
 	// RefreshSeconds reloads the page in browsers without scripts; 0 does not.
 	RefreshSeconds int
+	// Wide gives the signed-out a page as wide as everybody else's, for what they come to read.
+	Wide bool
 }
 
 // heading is the text of the title element.
@@ -57,12 +59,15 @@ func (m PageMeta) refresh() string { return strconv.Itoa(m.RefreshSeconds) }
 var sitePages = []ui.NavItem{
 	{Label: "Dashboard", Href: "/dashboard", Icon: ui.IconDashboard},
 	{Label: "Wallet", Href: "/wallet", Icon: ui.IconWallet},
+	{Label: "Messages", Href: "/messages", Icon: ui.IconMessage},
 	{Label: "Knowledge", Href: "/knowledge", Icon: ui.IconKnowledge},
 }
 
 // opsPages are the operators' own, below a heading.
 var opsPages = []ui.NavItem{
-	{Label: "Stripe events", Href: "/ops/stripe-events", Icon: ui.IconReceipt, Section: "Operations"},
+	{Label: "Wallets", Href: "/ops/wallets", Icon: ui.IconWallet, Section: "Operations"},
+	{Label: "Prices", Href: "/ops/prices", Icon: ui.IconPrice},
+	{Label: "Stripe events", Href: "/ops/stripe-events", Icon: ui.IconReceipt},
 }
 
 // nav is the navigation of this person as seen from this page: the organisation's pages for those who have one, and the
@@ -104,7 +109,9 @@ const (
 	FragmentBalance Fragment = "balance"
 	// FragmentBalanceStatus is the sentence that readers hear when the balance moved. It swaps itself into its place.
 	FragmentBalanceStatus Fragment = "balance-status"
-	// FragmentTransactions is the unfinished top-ups and the recent transactions of the wallet.
+	// FragmentFrozen says that the wallet is frozen, where it is. It swaps itself into its place.
+	FragmentFrozen Fragment = "frozen"
+	// FragmentTransactions is the unfinished top-ups, the open holds and the recent transactions of the wallet.
 	FragmentTransactions Fragment = "transactions"
 	// FragmentQuote is what a custom amount will cost.
 	FragmentQuote Fragment = "quote"
@@ -112,6 +119,10 @@ const (
 	FragmentAmountError Fragment = "amount-error"
 	// FragmentTopUpForm is the form for a custom amount.
 	FragmentTopUpForm Fragment = "top-up-form"
+	// FragmentCost is the form that asks what something would cost, with the answer.
+	FragmentCost Fragment = "cost"
+	// FragmentCostStatus is the sentence that readers hear then. It swaps itself into its place.
+	FragmentCostStatus Fragment = "cost-status"
 	// FragmentReturn is the state of a top-up on its return page.
 	FragmentReturn Fragment = "return"
 	// FragmentEvent is how an event of Stripe's stands, on its page.
@@ -122,6 +133,9 @@ const (
 	FragmentSearchStatus Fragment = "search-status"
 	// FragmentUpload is the form for a document.
 	FragmentUpload Fragment = "upload"
+	// FragmentCompose is the form for a text, and FragmentMessageQuote what the text in it would cost.
+	FragmentCompose      Fragment = "compose"
+	FragmentMessageQuote Fragment = "message-quote"
 )
 
 // Part renders the named parts of a page alone, in the order of the page.

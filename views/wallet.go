@@ -19,6 +19,10 @@ type Balance struct {
 	USD money.USDCents
 	// EstimatedCredits is money.EstimatedCredits of what is available.
 	EstimatedCredits int64
+	// FrozenAt is since when nothing may be spent; zero where it may.
+	FrozenAt time.Time
+	// Month is what was spent this month against the limit for all together.
+	Month Spending
 }
 
 // Available is what can be spent now.
@@ -38,6 +42,7 @@ const (
 	KindDispute    TransactionKind = "dispute"
 	KindAdjustment TransactionKind = "adjustment"
 	KindBonus      TransactionKind = "bonus"
+	KindUsage      TransactionKind = "usage" // used, without saying what
 )
 
 // Transaction is one line of the wallet's history.
@@ -71,6 +76,8 @@ func kindWord(k TransactionKind) ui.KindProps {
 		return ui.KindProps{Word: "Adjustment", Icon: ui.IconAdjustment}
 	case KindBonus:
 		return ui.KindProps{Word: "Bonus", Icon: ui.IconBonus}
+	case KindUsage:
+		return ui.KindProps{Word: "Usage", Icon: ui.IconMoneyOut}
 	default:
 		return ui.KindProps{Word: "Other", Icon: ui.IconReceipt}
 	}
@@ -124,6 +131,53 @@ type OpenTopUp struct {
 // statusPath is the page that tells about this top-up.
 func (t OpenTopUp) statusPath() string { return "/wallet/top-ups/" + t.ID }
 
+// Hold is money that is set aside for something that has not ended.
+type Hold struct {
+	ID   string
+	Kind TransactionKind
+	// Quantity is in the action's own unit: seconds, segments, numbers, searches.
+	Quantity int64
+	// Destination is where a call or text goes; empty where that is not told.
+	Destination string
+	Amount      money.Pence
+	At          time.Time
+	// ExpiresAt is when the money is free again if nothing is heard; zero while a provider has it, whose answer ends it.
+	ExpiresAt time.Time
+}
+
+// quantity is how much of what.
+func (h Hold) quantity() string {
+	switch h.Kind { //nolint:exhaustive // the kinds that are actions
+	case KindCall:
+		return counted(int(h.Quantity), "second")
+	case KindSMS:
+		return counted(int(h.Quantity), "segment")
+	case KindNumber:
+		return counted(int(h.Quantity), "number")
+	case KindKnowledge:
+		if h.Quantity == 1 {
+			return "1 search"
+		}
+		return count(h.Quantity) + " searches"
+	}
+	return count(h.Quantity)
+}
+
+// title is what the money is for.
+func (h Hold) title() string {
+	word := kindWord(h.Kind).Word
+	if h.Destination != "" {
+		return word + " to " + h.Destination
+	}
+	switch h.Kind { //nolint:exhaustive // the kinds that are actions
+	case KindNumber:
+		return "Phone number"
+	case KindKnowledge:
+		return "Knowledge search"
+	}
+	return word
+}
+
 // Preset is an amount at one click. The dollars are the button's, the pence are what the server will charge.
 type Preset struct {
 	USD   money.USDCents
@@ -165,8 +219,11 @@ type WalletPage struct {
 	Presets        []Preset
 	Form           TopUpForm
 	// Quote is nil until there is an amount to quote.
-	Quote        *Quote
-	OpenTopUps   []OpenTopUp
+	Quote      *Quote
+	OpenTopUps []OpenTopUp
+	// Holds are the newest that have not ended; MoreHolds says that there are others.
+	Holds        []Hold
+	MoreHolds    bool
 	Transactions []Transaction
 	// AllTransactions shows the link to the whole history, where that page exists.
 	AllTransactions bool
@@ -184,9 +241,10 @@ func (p WalletPage) allTransactions() ui.LinkProps {
 	return ui.LinkProps{Label: "All transactions", Href: "/wallet/transactions"}
 }
 
-// WalletBalance is the server-sent event "balance": the content of the card, and the sentence that is read out.
+// WalletBalance is the server-sent event "balance": the content of the card, the sentence that is read out, and whether the
+// wallet is frozen.
 func WalletBalance(p WalletPage) templ.Component {
-	return Part(Wallet(p), FragmentBalanceStatus, FragmentBalance)
+	return Part(Wallet(p), FragmentFrozen, FragmentBalanceStatus, FragmentBalance)
 }
 
 // WalletTransactions is the server-sent event "transactions".

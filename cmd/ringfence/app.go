@@ -21,6 +21,7 @@ import (
 	"ringfence/internal/knowledge"
 	"ringfence/internal/money"
 	"ringfence/internal/payments"
+	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 	"ringfence/jobs"
 )
@@ -40,6 +41,7 @@ type app struct {
 	gates       *wallet.Gates
 	payments    *payments.Service
 	knowledge   *knowledge.Service
+	messages    *telephony.Messages
 }
 
 // now is the clock of the program.
@@ -69,6 +71,15 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	gateMetrics := wallet.NewGateMetrics()
 	gateMetrics.Register(a.registry)
 	a.gates = wallet.NewGates(wallet.GateOptions{DB: a.db, Now: now, Log: a.log.With("part", "gates"), Metrics: gateMetrics})
+	a.messages, err = telephony.New(telephony.Options{
+		DB: a.db, Gates: a.gates, Log: a.log.With("part", "messages"), Now: now,
+		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), APIBase: cfg.TwilioAPIBase, From: cfg.TwilioFromNumber,
+		BaseURL: cfg.BaseURL,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.messages.Register(a.registry)
 	a.knowledge = knowledge.New(knowledge.Options{DB: a.db, Gates: a.gates, Log: a.log.With("part", "knowledge")})
 	inserter, err := jobs.NewInserter(a.db, a.log)
 	if err != nil {
@@ -83,7 +94,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	a.payments, err = payments.New(payments.Options{
 		DB: a.db, Jobs: inserter, Log: a.log, Now: now, Metrics: metrics,
 		StripeKey: cfg.StripeSecretKey.Reveal(), StripeBase: cfg.StripeAPIBase, WebhookSecrets: secrets,
-		CheckoutOrigins: checkoutOrigins(cfg), BaseURL: cfg.BaseURL,
+		CheckoutOrigins: checkoutOrigins(cfg), BaseURL: cfg.BaseURL, FreezeOnDispute: cfg.FreezeOnDispute,
 		Min: money.Pence(cfg.TopUpMinPence), Max: money.Pence(cfg.TopUpMaxPence),
 	})
 	return a, err
@@ -94,6 +105,7 @@ func (a *app) sweepers() []jobs.Sweeper {
 	return []jobs.Sweeper{
 		{Name: "payments", Run: func(ctx context.Context) error { _, err := a.payments.Sweep(ctx); return err }},
 		{Name: "holds", Run: func(ctx context.Context) error { _, err := a.gates.Expire(ctx); return err }},
+		{Name: "messages", Run: func(ctx context.Context) error { _, err := a.messages.Sweep(ctx); return err }},
 		{Name: "knowledge", Run: func(ctx context.Context) error { _, err := a.knowledge.Sweep(ctx); return err }},
 		{Name: "auth", Run: func(ctx context.Context) error { _, _, err := a.auth.Sweep(ctx); return err }},
 	}
@@ -104,9 +116,7 @@ func (a *app) openAuth() (err error) {
 	o := auth.Options{
 		Production: !a.cfg.Development(), LiveKeys: a.cfg.Livemode(), SealKeys: sessionKeys(a.cfg), Now: now,
 		Log: a.log.With("part", "auth"),
-		OpenWallet: func(ctx context.Context, org uuid.UUID) error {
-			return a.db.InTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error { return wallet.Open(ctx, tx, org) })
-		},
+		OpenWallet: a.openWallet,
 	}
 	if a.cfg.SupabaseURL != "" {
 		a.verifier, err = auth.NewVerifier(auth.VerifierOptions{
@@ -122,6 +132,11 @@ func (a *app) openAuth() (err error) {
 	}
 	a.auth, err = auth.New(a.db, o)
 	return err
+}
+
+// openWallet gives an organisation its wallet. It is safe to repeat.
+func (a *app) openWallet(ctx context.Context, org uuid.UUID) error {
+	return a.db.InTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error { return wallet.Open(ctx, tx, org) })
 }
 
 // sessionKeys are the keys of cookies, and of what is sealed for a user.

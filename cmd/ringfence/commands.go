@@ -21,6 +21,7 @@ type commands struct {
 	Sandbox sandboxCmd `cmd:"" help:"Run the local stand-in for the providers alone (development only)."`
 	Doctor  doctorCmd  `cmd:"" help:"Show the effective configuration, without secrets, and check what can be reached."`
 	Verify  verifyCmd  `cmd:"" help:"Check every invariant of the books. Exits 1 if one does not hold."`
+	Stripe  stripeCmd  `cmd:"" help:"Manage the webhook endpoint at Stripe, test it, and compare our books with Stripe's."`
 	Credit  creditCmd  `cmd:"" help:"Adjust a wallet, with a reason. The same reference again changes nothing."`
 	APIKey  apiKeyCmd  `cmd:"" name:"apikey" help:"Make, list and revoke API keys."`
 	Bench   benchCmd   `cmd:"" help:"Prepare and run measurements against a running server."`

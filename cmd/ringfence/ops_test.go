@@ -20,7 +20,7 @@ func TestOperations(t *testing.T) {
 		tab.Open(s.base() + "/dashboard") // where signing in leads
 		tab.WaitPath("/ops/stripe-events")
 		want(t, "the list", tab.Text("#events"), "No events yet")
-		want(t, "the navigation", tab.Text(`nav[aria-label="Main"]`), "Operations Stripe events")
+		want(t, "the navigation", tab.Text(`nav[aria-label="Main"]`), "Operations Wallets Prices Stripe events")
 		tab.Everywhere("ops-empty")
 	})
 

@@ -128,7 +128,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, error) {
 	deps := handlers.Deps{
 		APIRate: apiRate, Context: ctx, Log: a.log, Now: now, Registry: a.registry,
-		Auth: a.auth, Wallets: a.ledger, Gates: a.gates, Payments: a.payments, Knowledge: a.knowledge,
+		Auth: a.auth, Wallets: a.ledger, Gates: a.gates, Payments: a.payments, Knowledge: a.knowledge, Messages: a.messages,
 		BaseURL: a.cfg.BaseURL, SessionKeys: sessionKeys(a.cfg), CheckoutOrigins: checkoutOrigins(a.cfg), TrustedProxies: a.cfg.TrustedProxies,
 		OperatorsNeedFactor: !a.cfg.Development(), SignUp: a.cfg.SignUp == config.SignUpOpen && a.cfg.Auth == config.AuthLocal,
 		Ready: []handlers.Check{
@@ -209,7 +209,9 @@ func (a *app) usesSandbox() bool {
 func startSandbox(ctx context.Context, cfg config.Config, a *app) (*sandbox.Server, error) {
 	return sandbox.Start(ctx, sandbox.Options{
 		Addr: cfg.SandboxAddr, StateFile: filepath.Join(cfg.DataDir, "sandbox.db"),
-		WebhookURL: cfg.BaseURL + "/api/webhooks/stripe", WebhookSecret: cfg.StripeWebhookSecrets[0].Reveal(),
+		TwilioAccountSID: cfg.TwilioAccountSID, TwilioAuthToken: cfg.TwilioAuthToken.Reveal(), TwilioNumbers: []string{cfg.TwilioFromNumber},
+		TwilioSMSURL: cfg.BaseURL + "/api/webhooks/twilio/sms",
+		WebhookURL:   cfg.BaseURL + "/api/webhooks/stripe", WebhookSecret: cfg.StripeWebhookSecrets[0].Reveal(),
 		Logger: a.log.With("part", "sandbox"),
 	})
 }

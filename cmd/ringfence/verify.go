@@ -7,6 +7,7 @@ import (
 
 	"ringfence/db"
 	"ringfence/internal/knowledge"
+	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 )
 
@@ -42,8 +43,8 @@ func (verifyCmd) Run(e *env) error {
 
 // The tables that verify must see whole, and the promises that it holds them to beside the wallet's.
 var (
-	verifiedTables = slices.Concat(wallet.BookTables, knowledge.Tables)
-	verifiedToo    = slices.Concat(knowledge.Invariants)
+	verifiedTables = slices.Concat(wallet.BookTables, telephony.Tables, knowledge.Tables)
+	verifiedToo    = slices.Concat(telephony.Invariants, knowledge.Invariants)
 )
 
 // verify checks the books, and before them that the role that reads them sees all of them.

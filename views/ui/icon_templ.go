@@ -51,6 +51,8 @@ const (
 	IconUpload
 	IconFile
 	IconDelete
+	IconPrice
+	IconFrozen
 )
 
 // IconProps say which icon, and how large: 16 px unless Large (20 px).
@@ -304,8 +306,18 @@ func Icon(p IconProps) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
+			case IconPrice:
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 40, "<path d=\"M12.586 2.586A2 2 0 0 0 11.172 2H4a2 2 0 0 0-2 2v7.172a2 2 0 0 0 .586 1.414l8.704 8.704a2.426 2.426 0 0 0 3.42 0l6.58-6.58a2.426 2.426 0 0 0 0-3.42z\"></path> <circle cx=\"7.5\" cy=\"7.5\" r=\".5\" fill=\"currentColor\"></circle>")
+				if templ_7745c5c3_Err != nil {
+					return templ_7745c5c3_Err
+				}
+			case IconFrozen:
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 41, "<path d=\"m10 20-1.25-2.5L6 18\"></path> <path d=\"M10 4 8.75 6.5 6 6\"></path> <path d=\"m14 20 1.25-2.5L18 18\"></path> <path d=\"m14 4 1.25 2.5L18 6\"></path> <path d=\"m17 21-3-6h-4\"></path> <path d=\"m17 3-3 6 1.5 3\"></path> <path d=\"M2 12h6.5L10 9\"></path> <path d=\"m20 10-1.5 2 1.5 2\"></path> <path d=\"M22 12h-6.5L14 15\"></path> <path d=\"m4 10 1.5 2L4 14\"></path> <path d=\"m7 21 3-6-1.5-3\"></path> <path d=\"m7 3 3 6h4\"></path>")
+				if templ_7745c5c3_Err != nil {
+					return templ_7745c5c3_Err
+				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 40, "</svg>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 42, "</svg>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
