@@ -159,6 +159,9 @@ func connection(databaseURL string) (pq.Config, error) {
 // indexOnly are the planner's alternatives to finding rows one by one through an index.
 var indexOnly = []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan"}
 
+// aloneOnly are the planner's means for what takes long, switched off.
+var aloneOnly = map[string]string{"max_parallel_workers_per_gather": "0", "jit": "off"}
+
 // openPool makes a pool whose connections all work as role. It does not connect yet.
 func openPool(databaseURL, role string, maxConns int) (*sqlx.DB, error) {
 	cfg, err := connection(databaseURL)
@@ -181,6 +184,11 @@ func openPool(databaseURL, role string, maxConns int) (*sqlx.DB, error) {
 	cfg.Runtime["plan_cache_mode"] = "force_generic_plan"
 	for _, setting := range indexOnly {
 		cfg.Runtime[setting] = "off"
+	}
+	// A plan that is made once is made for no limit in particular, so it looks expensive where a table is large: helpers
+	// would be started, or the plan compiled, for each handful of rows.
+	for setting, value := range aloneOnly {
+		cfg.Runtime[setting] = value
 	}
 	// No statement_timeout here: it would also cut a COMMIT that waits for a synchronous standby, and Postgres then
 	// reports success for what only one machine has. Statements are bounded by their context instead; see InTx.

@@ -35,7 +35,7 @@ type Tx struct {
 // ReadWidely lets the rest of the transaction read whole tables: for checks and reports that look at everything, which
 // the pools' settings would send through indexes row by row.
 func (tx *Tx) ReadWidely(ctx context.Context) error {
-	settings := []string{"SET LOCAL plan_cache_mode = auto"}
+	settings := []string{"SET LOCAL plan_cache_mode = auto", "SET LOCAL max_parallel_workers_per_gather = 2", "SET LOCAL jit = on"}
 	for _, name := range indexOnly {
 		settings = append(settings, "SET LOCAL "+name+" = on")
 	}

@@ -7,15 +7,23 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/PuerkitoBio/goquery"
+	"github.com/google/uuid"
 	"github.com/pb33f/libopenapi"
 	validator "github.com/pb33f/libopenapi-validator"
 	"github.com/pb33f/libopenapi-validator/config"
 
 	"ringfence/handlers"
+	"ringfence/internal/audit"
+	"ringfence/internal/wallet"
 )
 
 // contract holds answers against the API's description, the one that the site itself serves.
@@ -263,3 +271,199 @@ func TestContractIsHeld(t *testing.T) {
 }
 
 func asProblem(h http.Header) { h.Set("Content-Type", "application/problem+json") }
+
+// described is what the tests below need of the description.
+type described struct {
+	Paths map[string]map[string]struct {
+		Parameters  []map[string]any
+		RequestBody struct {
+			Content map[string]struct {
+				Example  json.RawMessage
+				Examples map[string]struct{ Value json.RawMessage }
+			}
+		}
+		Responses map[string]struct {
+			Ref     string `json:"$ref"`
+			Content map[string]struct{ Example json.RawMessage }
+			Headers map[string]struct {
+				Ref string `json:"$ref"`
+			}
+		}
+	}
+	Components struct {
+		Headers   map[string]struct{ Example any }
+		Responses map[string]json.RawMessage
+		Schemas   struct {
+			Code struct {
+				OneOf []struct{ Const string }
+			}
+		}
+	}
+}
+
+// description is what the site says of its API.
+func description(t *testing.T, s *site) (d described) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(s.browser().get("/api/openapi.json").body), &d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// Every example of an answer keeps to the contract itself, and every example of a request is done when it is sent.
+func TestExamplesAreReal(t *testing.T) {
+	var deps handlers.Deps
+	s := newSite(t, func(o *options) { o.deps = func(d *handlers.Deps) { deps = *d } })
+	key, d := s.programKey(), description(t, s)
+	answers, requests := 0, 0
+	for path, methods := range d.Paths {
+		for method, operation := range methods {
+			done := 0
+			for status, r := range operation.Responses {
+				if name, ok := strings.CutPrefix(r.Ref, "#/components/responses/"); ok {
+					if err := json.Unmarshal(d.Components.Responses[name], &r); err != nil {
+						t.Fatal(err)
+					}
+				}
+				number, err := strconv.Atoi(status)
+				if err != nil || len(r.Content) != 1 {
+					t.Fatalf("%s %s: %s, with %d kinds of content", method, path, status, len(r.Content))
+				}
+				if number < 300 {
+					done = number
+				}
+				for kind, content := range r.Content {
+					answers++
+					header := http.Header{"Content-Type": {kind}}
+					for name, h := range r.Headers {
+						if example := d.Components.Headers[strings.TrimPrefix(h.Ref, "#/components/headers/")].Example; example != nil {
+							header.Set(name, fmt.Sprint(example))
+						}
+					}
+					if err := theContract.check(strings.ToUpper(method), path, number, header, content.Example); err != nil {
+						t.Errorf("%s %s: the example of %s: %v", method, path, status, err)
+					}
+				}
+			}
+			examples := map[string]json.RawMessage{}
+			if content, ok := operation.RequestBody.Content["application/json"]; ok {
+				if content.Example != nil {
+					examples["the example"] = content.Example
+				}
+				for name, e := range content.Examples {
+					examples[name] = e.Value
+				}
+			}
+			for name, body := range examples {
+				requests++
+				to := path
+				if strings.Contains(path, "{id}") {
+					h, err := deps.Gates.Authorise(t.Context(), wallet.HoldRequest{
+						OrgID: s.org, Action: wallet.ActionSMS, Quantity: 2, Source: wallet.SourceAPI, Key: uuid.NewString(), Actor: audit.System("test"),
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					to = strings.ReplaceAll(path, "{id}", h.ID.String())
+				}
+				wantStatus(t, path+", "+name, s.browser().program(strings.ToUpper(method), to, key, string(body)), done)
+			}
+		}
+	}
+	if answers < 40 || requests < 8 {
+		t.Errorf("only %d answers and %d requests were seen", answers, requests)
+	}
+}
+
+// Every code that the API's own parts give is explained in the description. (That it explains no other is for the page to
+// see, which is not drawn then.)
+func TestEveryCodeIsExplained(t *testing.T) {
+	explained := map[string]bool{}
+	for _, c := range description(t, newSite(t)).Components.Schemas.Code.OneOf {
+		explained[c.Const] = true
+	}
+	named := regexp.MustCompile(`(?:Code: +|ended\()"([a-z_]+)"[,)]`)
+	seen := 0
+	for _, folder := range []string{".", "../internal/auth", "../internal/wallet", "../internal/knowledge", "../internal/telephony"} {
+		files, err := filepath.Glob(folder + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range named.FindAllSubmatch(source, -1) {
+				if seen++; !explained[string(m[1])] {
+					t.Errorf("%s gives the code %q, which docs/openapi.yaml does not explain", file, m[1])
+				}
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("only %d codes were seen", seen)
+	}
+}
+
+// The description is cached and asked for again with its tag; people read the same on a page, signed in or not.
+func TestReference(t *testing.T) {
+	s := newSite(t)
+	b := s.browser()
+	res := b.get("/api/openapi.json")
+	wantStatus(t, "the description", res, http.StatusOK)
+	tag := res.Header.Get("ETag")
+	if res.Header.Get("Content-Type") != "application/json" || res.Header.Get("Cache-Control") != "public, max-age=300" || len(tag) < 10 || !json.Valid([]byte(res.body)) {
+		t.Errorf("the description comes with %v", res.Header)
+	}
+	if again := b.get("/api/openapi.json", "If-None-Match", tag); again.StatusCode != http.StatusNotModified || again.body != "" || again.Header.Get("ETag") != tag {
+		t.Errorf("with its tag: %s %v", again.Status, again.Header)
+	}
+	wantStatus(t, "with another tag", b.get("/api/openapi.json", "If-None-Match", `"other"`), http.StatusOK)
+	if head := b.do("HEAD", "/api/openapi.json", nil); head.StatusCode != http.StatusOK || head.body != "" || head.ContentLength != int64(len(res.body)) {
+		t.Errorf("HEAD: %s, %d", head.Status, head.ContentLength)
+	}
+	if strings.Contains(res.body, "ringfence.example") {
+		t.Error("the description still has its placeholder")
+	}
+
+	page := b.get("/api/docs")
+	wantStatus(t, "the page", page, http.StatusOK)
+	if page.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("the page comes with %v", page.Header)
+	}
+	doc := page.doc(t)
+	for path, methods := range description(t, s).Paths {
+		for method := range methods {
+			if doc.Find("section:has(code:contains('"+path+"')):contains('"+strings.ToUpper(method)+"')").Length() == 0 {
+				t.Errorf("the page has no %s %s", method, path)
+			}
+		}
+	}
+	wantText(t, "the page", page, "#idempotency", "1 to 255 visible ASCII characters")
+	wantText(t, "the page", page, "#createHold", "holds:write", "Idempotency-Key", "In the header: string, 1 to 255 characters", "integer, 1 to 43200", "Required", "seconds, up to 43200",
+		`curl http://127.0.0.1:8080/api/v1/holds`, `-d '{"action": "sms", "quantity": 2, "destination": "+447400123456"}'`, "201 Created", "destination_not_offered")
+	wantText(t, "the page", page, "#captureHold", "May be left out", "/api/v1/holds/019837a4-5f1c-7d1e-9b60-3f5d2c81a7e4/capture")
+	wantText(t, "the page", page, "#code-hold_expired", "409", "Make a new one")
+	ids := map[string]bool{}
+	doc.Find("[id]").Each(func(_ int, e *goquery.Selection) {
+		if id := e.AttrOr("id", ""); ids[id] {
+			t.Errorf("two elements are %q", id)
+		} else {
+			ids[id] = true
+		}
+	})
+	doc.Find(`a[href^="#"]`).Each(func(_ int, a *goquery.Selection) {
+		if to := a.AttrOr("href", ""); !ids[to[1:]] {
+			t.Errorf("%s leads nowhere", to)
+		}
+	})
+	owner := s.as("owner@harbour.example")
+	wantText(t, "signed in", owner.get("/api/docs"), `nav[aria-label="Main"]`, "Wallet")
+	if owner.get("/settings").doc(t).Find(`#keys a[href="/api/docs"]`).Length() != 1 {
+		t.Error("the settings do not lead to the reference")
+	}
+}

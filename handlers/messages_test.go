@@ -73,13 +73,14 @@ func TestMessagesPage(t *testing.T) {
 	wantText(t, "quote", quote("+447400123456", "Hello"), "p", "1 segment", "£0.10", "$0.13")
 	wantText(t, "quote", quote("", strings.Repeat("ж", 71)), "p", "2 segments, Unicode", "£0.20")
 	wantText(t, "quote", quote("+18765551234", "Hello"), "p", "not offered")
+	wantText(t, "a new line is one character", quote("", strings.Repeat("x", 158)+"\r\ny"), "p", "1 segment", "£0.10")
 
 	res := b.compose(page, "+44 7400 123456", "See you <b>tomorrow</b>")
 	wantStatus(t, "sent", res, http.StatusSeeOther)
 	to := res.Header.Get("Location")
 	after := b.get(to)
 	wantText(t, "sent", after, "#done", "on its way", "+447400123456")
-	wantText(t, "sent", after, "#messages", "+447400123456", "See you <b>tomorrow</b>", "Sent", "£0.10")
+	wantText(t, "sent", after, "#messages", "+447400123456", "See you <b>tomorrow</b>", "Sent", "£0.10", "1 segment")
 	if again := b.compose(page, "+44 7400 123456", "See you <b>tomorrow</b>", "HX-Request", "true"); again.Header.Get("HX-Redirect") != to {
 		t.Errorf("the same form again leads to %q, not %q", again.Header.Get("HX-Redirect"), to)
 	}

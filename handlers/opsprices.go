@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -152,10 +153,10 @@ func priceFigures(p wallet.Price, rate money.Rate) (f views.PriceFigures, err er
 	return f, err
 }
 
-// newPrice is the form for a version, filled in with what counts now.
+// newPrice is the form for a version, filled in with what counts now. Without an action it is one for calls.
 func (a *app) newPrice(w http.ResponseWriter, r *http.Request, v *visit) error {
 	q := r.URL.Query()
-	action := wallet.Action(q.Get("action"))
+	action := wallet.Action(cmp.Or(q.Get("action"), string(wallet.ActionCall)))
 	if !slices.Contains(wallet.Actions, action) {
 		return errNoPage()
 	}

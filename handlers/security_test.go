@@ -76,9 +76,12 @@ func matrix(f fixture) map[string]rule {
 		"POST /signup": {status: [callers]int{422, 422, 422, 422, 422, 422, 403}, counts: true},
 		"POST /logout": pages(303, 303, 303, 303, 303, 303, 403),
 
-		"GET /dashboard":     pages(303, 200, 200, 200, 303, 200, 403),
-		"GET /wallet":        pages(303, 200, 200, 200, 403, 200, 403),
-		"GET /wallet/stream": pages(303, 200, 200, 200, 403, 200, 403),
+		"GET /dashboard":                pages(303, 200, 200, 200, 303, 200, 403),
+		"GET /wallet":                   pages(303, 200, 200, 200, 403, 200, 403),
+		"GET /wallet/stream":            pages(303, 200, 200, 200, 403, 200, 403),
+		"GET /wallet/transactions":      pages(303, 200, 200, 200, 403, 200, 403),
+		"GET /wallet/transactions.csv":  pages(303, 200, 200, 200, 403, 200, 403),
+		"GET /wallet/transactions/{id}": {status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: f.transaction.String(), table: "ledger_transactions"},
 		"POST /wallet/quote": {
 			status: [callers]int{303, 403, 200, 200, 403, 200, 403}, form: url.Values{"amount": {"50"}, "currency": {"gbp"}},
 		},
@@ -133,7 +136,7 @@ func matrix(f fixture) map[string]rule {
 			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: f.org.String(), table: "organizations", form: url.Values{"reason": {f.reason}},
 		},
 		"GET /ops/prices":     pages(303, 404, 404, 404, 200, 404, 404),
-		"GET /ops/prices/new": pages(303, 404, 404, 404, 404, 404, 404), // without an action
+		"GET /ops/prices/new": pages(303, 404, 404, 404, 200, 404, 404),
 		"POST /ops/prices": {
 			status: [callers]int{303, 404, 404, 404, 303, 404, 404},
 			form:   url.Values{"org": {"{org}"}, "action": {"knowledge"}, "state": {"on"}, "unit": {"0.01"}, "reason": {f.reason}, "confirm": {"yes"}},
@@ -191,6 +194,7 @@ type fixture struct {
 	keyID, spareKey      uuid.UUID
 	document             uuid.UUID // of the knowledge base
 	message              uuid.UUID
+	transaction          uuid.UUID
 	captured, voided     uuid.UUID // open holds, made by a program, to be captured and voided
 	wallets              *wallet.Ledger
 	payments             *payments.Service
@@ -251,6 +255,10 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 		t.Fatal(err)
 	}
 	dbtest.Super(t, f.dbURL, `UPDATE top_ups SET state = 'paid', paid_pence = 5000 WHERE id = $1`, top.ID)
+	dbtest.Get(t, f.dbURL, &f.transaction, `SELECT transaction_id FROM credits WHERE payment_intent = 'pi_harbour'`)
+	dbtest.Super(t, f.dbURL, `
+		INSERT INTO wallet_days SELECT org_id, (created_at AT TIME ZONE 'UTC')::date, 1, 1, 1, balance_after_pence, 0, 0, 0, 0, 0, 0, 0, 0
+		FROM ledger_transactions WHERE org_id = $1 AND seq = 1`, f.org)
 	d, _, err := f.deps.Knowledge.Upload(ctx, knowledge.File{OrgID: f.org, UserID: ownerID, Actor: audit.User(ownerID), Name: "Hours.md", Content: []byte("Open on Saturdays.")})
 	if err != nil {
 		t.Fatal(err)
@@ -266,6 +274,7 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 	}
 	f.message = m.ID
 	f.adjust(10) // what that cost
+	f.reversals()
 	dbtest.Super(t, f.dbURL, `INSERT INTO opt_outs (org_id, sender, recipient, word, since) VALUES ($1, '+447400123999', '+447400123456', 'STOP', now())`, f.org)
 	if _, err := f.deps.Gates.SetPrice(ctx, wallet.PriceChange{
 		OrgID: f.org, Action: wallet.ActionNumber, State: wallet.PriceOn, Unit: 9_00, Monthly: 1_00, Reason: "Agreed", Actor: audit.System("test"),
@@ -282,6 +291,33 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 		*id = h.ID
 	}
 	return f
+}
+
+// reversals plants what refunds, disputes, reconciliation and the history leave of Harbour Dental.
+func (f fixture) reversals() {
+	f.t.Helper()
+	for _, statement := range []string{
+		`INSERT INTO refunds (id, org_id, payment_intent, amount_pence, status, created_at, updated_at) VALUES ('re_harbour', $1, 'pi_harbour', 100, 'succeeded', now(), now())`,
+		`INSERT INTO disputes (id, org_id, payment_intent, amount_pence, withdrawn_pence, status, reason, created_at, updated_at)
+		 VALUES ('dp_harbour', $1, 'pi_harbour', 100, 0, 'warning_closed', 'general', now(), now())`,
+		`WITH r AS (INSERT INTO reconciliations (id, kind, since, until, started_at) VALUES (gen_random_uuid(), 'manual', now(), now(), now()) RETURNING id)
+		 INSERT INTO healed_credits (payment_intent, org_id, reconciliation_id, amount_pence, delay_ms, healed_at) SELECT 'pi_harbour', $1, r.id, 5000, 1, now() FROM r`,
+	} {
+		dbtest.Super(f.t, f.dbURL, statement, f.org)
+	}
+	err := f.db.InTx(f.t.Context(), []uuid.UUID{f.org}, func(ctx context.Context, tx *db.Tx) error {
+		_, err := wallet.Reverse(ctx, tx, wallet.Standing{
+			PaymentIntent: "pi_harbour", OrgID: f.org, TopUpID: uuid.MustParse(f.topUp), Refunded: 100, Actor: audit.System("test"),
+		})
+		return err
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.adjust(100) // what that took
+	if _, err := f.deps.Wallets.AddUp(f.t.Context()); err != nil {
+		f.t.Fatal(err)
+	}
 }
 
 // keepDocument brings the document back if it was deleted.
@@ -555,6 +591,10 @@ func TestRowsOfOthersDoNotExist(t *testing.T) {
 		},
 		"POST /api/v1/holds/{id}/void": func(who auth.Identity) error {
 			_, err := f.deps.Gates.Void(t.Context(), wallet.Settlement{OrgID: who.OrgID, Hold: f.voided, Source: wallet.SourceAPI, Actor: who.Actor()})
+			return err
+		},
+		"GET /wallet/transactions/{id}": func(who auth.Identity) error {
+			_, err := f.deps.Wallets.Explain(t.Context(), who.OrgID, f.transaction)
 			return err
 		},
 		"GET /messages/{id}": func(who auth.Identity) error {

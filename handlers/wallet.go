@@ -39,6 +39,11 @@ func (a *app) dashboard(w http.ResponseWriter, r *http.Request, v *visit) error 
 	if p.Balance, err = balance(s, rate); err != nil {
 		return err
 	}
+	if !isFragment(r) { // the page asks for its list anew whenever money moves
+		if p.Trend, err = a.trend(r, v.who.OrgID, s.Balance); err != nil {
+			return err
+		}
+	}
 	return a.render(w, r, http.StatusOK, views.Dashboard(p))
 }
 
@@ -256,7 +261,7 @@ func (a *app) openHolds(ctx context.Context, org uuid.UUID) (list []views.Hold, 
 	}
 	for _, h := range holds {
 		shown := views.Hold{
-			ID: h.ID.String(), Kind: views.TransactionKind(h.Action), Quantity: h.Quantity, Destination: h.Destination, Amount: h.Amount, At: h.CreatedAt,
+			ID: h.ID.String(), Kind: views.TransactionKind(h.Action), Quantity: h.Quantity, Destination: phoneText(h.Destination), Amount: h.Amount, At: h.CreatedAt,
 		}
 		if h.State == wallet.HoldOpen {
 			shown.ExpiresAt = h.ExpiresAt

@@ -85,6 +85,14 @@ type APIField struct {
 	Fields []APIField
 }
 
+// kind says where the value stands and what it may be.
+func (f APIField) kind() string {
+	if f.In == "" {
+		return f.Type
+	}
+	return "In the " + f.In + ": " + f.Type
+}
+
 // APIExample is something to paste, or an answer as it comes.
 type APIExample struct {
 	Title, Code string

@@ -12,6 +12,8 @@ type DashboardPage struct {
 	CanTopUp bool
 	// Transactions are the last five.
 	Transactions []Transaction
+	// Trend is what happened lately; without days it is not shown.
+	Trend Trend
 }
 
 // DashboardBalance is the server-sent event "balance"; it is the same as WalletBalance of the same balance.

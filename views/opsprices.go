@@ -45,7 +45,7 @@ func (p PriceFigures) facts() []Fact {
 		if p.ChargeUndelivered {
 			undelivered = "Charged"
 		}
-		return append(list, Fact{"A segment", p.Unit.String()}, Fact{"Not delivered", undelivered})
+		return append(list, Fact{"A segment", p.Unit.String()}, Fact{"If not delivered", undelivered})
 	case KindNumber:
 		return append(list, Fact{"To buy one", p.Unit.String()}, Fact{"Each further month", p.Monthly.String()})
 	case KindKnowledge:
@@ -82,7 +82,7 @@ func (p PriceFigures) more() string {
 	}
 	switch p.Kind { //nolint:exhaustive // the kinds that are actions
 	case KindCall:
-		return p.Minute.String() + " by today's rate, " + p.Unit.String() + " to start"
+		return p.Minute.String() + " today, " + p.Unit.String() + " to start"
 	case KindSMS:
 		if !p.ChargeUndelivered {
 			return "only if delivered"
@@ -319,8 +319,17 @@ func (p PriceConfirmPage) subject() string {
 func (p PriceConfirmPage) hidden() []Fact {
 	f := p.Form
 	return []Fact{
-		{"org", p.Owner.ID}, {"action", string(f.Kind)}, {"prefix", f.Prefix}, {"state", f.State}, {"unit", f.Unit}, {"monthly", f.Monthly},
-		{"per_minute", f.PerMinute}, {"undelivered", f.Undelivered}, {"starts", f.Starts}, {"reason", f.Reason}, {"seen", f.Seen},
+		{"org", p.Owner.ID},
+		{"action", string(f.Kind)},
+		{"prefix", f.Prefix},
+		{"state", f.State},
+		{"unit", f.Unit},
+		{"monthly", f.Monthly},
+		{"per_minute", f.PerMinute},
+		{"undelivered", f.Undelivered},
+		{"starts", f.Starts},
+		{"reason", f.Reason},
+		{"seen", f.Seen},
 	}
 }
 

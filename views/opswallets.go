@@ -49,7 +49,7 @@ func walletHref(id string) string { return "/ops/wallets/" + url.PathEscape(id) 
 
 func ownPricesHref(id string) string { return "/ops/prices?org=" + url.QueryEscape(id) }
 
-// walletState says in a word whether somebody has to look.
+// walletState says in a word that somebody has to look; without a word nobody has.
 func walletState(frozen bool, debt money.Pence) ui.StateProps {
 	switch {
 	case frozen:
@@ -57,7 +57,7 @@ func walletState(frozen bool, debt money.Pence) ui.StateProps {
 	case debt > 0:
 		return ui.StateProps{Word: "In debt", Tone: ui.ToneWarn, Icon: ui.IconWarning}
 	}
-	return ui.StateProps{Word: "Open", Tone: ui.ToneGood, Icon: ui.IconCheck}
+	return ui.StateProps{}
 }
 
 // WalletsPage is the model of the operators' list.

@@ -131,6 +131,10 @@ const (
 	FragmentSearch Fragment = "search"
 	// FragmentSearchStatus is the sentence that readers hear then. It swaps itself into its place.
 	FragmentSearchStatus Fragment = "search-status"
+	// FragmentHistory is the list of transactions with its form.
+	FragmentHistory Fragment = "history"
+	// FragmentHistoryStatus is the sentence that readers hear then. It swaps itself into its place.
+	FragmentHistoryStatus Fragment = "history-status"
 	// FragmentUpload is the form for a document.
 	FragmentUpload Fragment = "upload"
 	// FragmentCompose is the form for a text, and FragmentMessageQuote what the text in it would cost.

@@ -2,6 +2,7 @@ package views
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/a-h/templ"
@@ -102,7 +103,11 @@ type CostAnswer struct {
 
 // subject is what was asked about, in words.
 func (c CostAnswer) subject() string {
-	text := c.What.title() + ", " + c.What.quantity()
+	text := c.What.title()
+	if c.What.Destination != "" {
+		text += " to " + strings.ReplaceAll(c.What.Destination, " ", "\u00a0")
+	}
+	text += ", " + c.What.quantity()
 	if c.Place != "" {
 		text += " (" + c.Place + ")"
 	}

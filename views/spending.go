@@ -11,6 +11,7 @@ import (
 func walletTabs(path string) ui.TabsProps {
 	items := []ui.NavItem{
 		{Label: "Overview", Href: "/wallet"},
+		{Label: "Transactions", Href: transactionsPath},
 		{Label: "Prices", Href: "/wallet/prices"},
 		{Label: "Limits", Href: "/wallet/limits"},
 	}
@@ -68,7 +69,7 @@ func (s Spending) percent() int {
 // words says it beside the bar, and to readers in its place.
 func (s Spending) words() string {
 	if s.Limit == nil {
-		return s.Spent.String() + ", no limit"
+		return s.Spent.String() + " (no limit)"
 	}
 	return s.Spent.String() + " of " + s.Limit.String()
 }

@@ -163,19 +163,15 @@ func (h Hold) quantity() string {
 	return count(h.Quantity)
 }
 
-// title is what the money is for.
+// title is what the money is for; where it goes is said apart.
 func (h Hold) title() string {
-	word := kindWord(h.Kind).Word
-	if h.Destination != "" {
-		return word + " to " + h.Destination
-	}
-	switch h.Kind { //nolint:exhaustive // the kinds that are actions
+	switch h.Kind { //nolint:exhaustive // the kinds whose own word is not enough
 	case KindNumber:
 		return "Phone number"
 	case KindKnowledge:
 		return "Knowledge search"
 	}
-	return word
+	return kindWord(h.Kind).Word
 }
 
 // Preset is an amount at one click. The dollars are the button's, the pence are what the server will charge.
@@ -225,20 +221,10 @@ type WalletPage struct {
 	Holds        []Hold
 	MoreHolds    bool
 	Transactions []Transaction
-	// AllTransactions shows the link to the whole history, where that page exists.
-	AllTransactions bool
 }
 
 func (p WalletPage) hint() string {
 	return "From " + p.Min.String() + " to " + p.Max.String() + " (about " + p.MinUSD.String() + " to " + p.MaxUSD.String() + ")."
-}
-
-// allTransactions leads to the whole history, where that page exists.
-func (p WalletPage) allTransactions() ui.LinkProps {
-	if !p.AllTransactions {
-		return ui.LinkProps{}
-	}
-	return ui.LinkProps{Label: "All transactions", Href: "/wallet/transactions"}
 }
 
 // WalletBalance is the server-sent event "balance": the content of the card, the sentence that is read out, and whether the

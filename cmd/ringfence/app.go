@@ -105,6 +105,7 @@ func (a *app) sweepers() []jobs.Sweeper {
 	return []jobs.Sweeper{
 		{Name: "payments", Run: func(ctx context.Context) error { _, err := a.payments.Sweep(ctx); return err }},
 		{Name: "holds", Run: func(ctx context.Context) error { _, err := a.gates.Expire(ctx); return err }},
+		{Name: "days", Run: func(ctx context.Context) error { _, err := a.ledger.AddUp(ctx); return err }},
 		{Name: "messages", Run: func(ctx context.Context) error { _, err := a.messages.Sweep(ctx); return err }},
 		{Name: "knowledge", Run: func(ctx context.Context) error { _, err := a.knowledge.Sweep(ctx); return err }},
 		{Name: "auth", Run: func(ctx context.Context) error { _, _, err := a.auth.Sweep(ctx); return err }},
@@ -115,7 +116,7 @@ func (a *app) sweepers() []jobs.Sweeper {
 func (a *app) openAuth() (err error) {
 	o := auth.Options{
 		Production: !a.cfg.Development(), LiveKeys: a.cfg.Livemode(), SealKeys: sessionKeys(a.cfg), Now: now,
-		Log: a.log.With("part", "auth"),
+		Log:        a.log.With("part", "auth"),
 		OpenWallet: a.openWallet,
 	}
 	if a.cfg.SupabaseURL != "" {

@@ -17,6 +17,7 @@ import (
 type benchCmd struct {
 	Prepare  prepareCmd  `cmd:"" help:"Make open top-ups over the demo organisations (development only) and print a JSON line for each."`
 	Webhooks webhooksCmd `cmd:"" help:"Send signed Stripe events to the running server (development only) and print the figures as JSON."`
+	Pages    pagesCmd    `cmd:"" help:"Ask the running server for the pages of a long history (development only) and print the figures as JSON."`
 	Gates    gatesCmd    `cmd:"" help:"Ask the running server for holds over its API (development only) and print the figures as JSON."`
 }
 

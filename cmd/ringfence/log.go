@@ -95,4 +95,6 @@ func suspicious(text string) bool {
 }
 
 // begins reports whether text begins with word, in whatever case.
-func begins(text, word string) bool { return len(text) >= len(word) && strings.EqualFold(text[:len(word)], word) }
+func begins(text, word string) bool {
+	return len(text) >= len(word) && strings.EqualFold(text[:len(word)], word)
+}

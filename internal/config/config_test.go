@@ -37,6 +37,17 @@ func production() map[string]string {
 	}
 }
 
+// What texts need.
+const (
+	twilioAccount = "AC00112233445566778899aabbccddeeff"
+	twilioToken   = "0123456789abcdef0123456789abcdef"
+)
+
+// withTexts is production with all of Twilio's.
+func withTexts() map[string]string {
+	return with(production(), "TWILIO_ACCOUNT_SID", twilioAccount, "TWILIO_AUTH_TOKEN", twilioToken, "TWILIO_FROM_NUMBER", "+447400123456")
+}
+
 func development(t *testing.T) map[string]string {
 	return map[string]string{"RINGFENCE_ENV": "development", "RINGFENCE_DATA_DIR": t.TempDir() + "/data"}
 }
@@ -149,6 +160,7 @@ func TestAcceptedValues(t *testing.T) {
 		{"STRIPE_SECRET_KEY", "sk_test_4eC39HqLyj", func(c config.Config) any { return c.Livemode() }, false},
 		{"STRIPE_WEBHOOK_SECRET", "whsec_5WbX5kEWLlfzsGNjH64I8lOO, whsec_6WbX5kEWLlfzsGNjH64I8lOO", func(c config.Config) any { return c.StripeWebhookSecrets[1].Reveal() }, "whsec_6WbX5kEWLlfzsGNjH64I8lOO"},
 		{"STRIPE_API_BASE", "https://proxy.example.com/", func(c config.Config) any { return c.StripeAPIBase }, "https://proxy.example.com"},
+		{"TWILIO_API_BASE", "https://proxy.example.com/", func(c config.Config) any { return c.TwilioAPIBase }, "https://proxy.example.com"},
 		{"RINGFENCE_CHECKOUT_HOSTS", "checkout.stripe.com, Pay.Example.com", func(c config.Config) any { return c.CheckoutHosts }, []string{"checkout.stripe.com", "pay.example.com"}},
 		{"RINGFENCE_TRUSTED_PROXIES", "10.1.2.3/8, 2001:db8::/32", func(c config.Config) any { return c.TrustedProxies }, []string{"10.0.0.0/8", "2001:db8::/32"}},
 		{"RINGFENCE_LOG_LEVEL", "debug", func(c config.Config) any { return c.LogLevel }, slog.LevelDebug},
@@ -177,6 +189,7 @@ func TestAcceptedValues(t *testing.T) {
 // Every fault alone: one changed value, one fault, named and explained.
 func TestEachFaultAlone(t *testing.T) {
 	prod, dev := production(), development(t)
+	texts := withTexts()
 	for _, tc := range []struct {
 		vars              map[string]string
 		name, value, says string
@@ -262,6 +275,17 @@ func TestEachFaultAlone(t *testing.T) {
 		{prod, "STRIPE_API_BASE", "http://127.0.0.1:8091", "not https"},
 		{prod, "STRIPE_API_BASE", "https://api.stripe.com/v1", "not a plain URL"},
 		{dev, "STRIPE_API_BASE", "http://stripe.example", "not https"},
+		{texts, "TWILIO_ACCOUNT_SID", "SK00112233445566778899aabbccddeeff", "not an account's id"},
+		{texts, "TWILIO_ACCOUNT_SID", "AC0011", "not an account's id"},
+		{texts, "TWILIO_AUTH_TOKEN", "0123456789abcde", "not an auth token"},
+		{texts, "TWILIO_AUTH_TOKEN", "0123456789abcdef 123456789abcdef", "not an auth token"},
+		{texts, "TWILIO_FROM_NUMBER", "07400123456", "not a phone number"},
+		{texts, "TWILIO_FROM_NUMBER", "+44 7400 123456", "not a phone number"},
+		{texts, "TWILIO_ACCOUNT_SID", "", "others of Twilio's are"},
+		{texts, "TWILIO_AUTH_TOKEN", "", "others of Twilio's are"},
+		{texts, "TWILIO_API_BASE", "http://127.0.0.1:8091", "not https"},
+		{prod, "TWILIO_API_BASE", "https://api.twilio.com/2010-04-01", "not a plain URL"},
+		{dev, "TWILIO_API_BASE", "http://twilio.example", "not https"},
 		{prod, "RINGFENCE_CHECKOUT_HOSTS", "https://checkout.stripe.com", "entry 1 of 1 is not a plain host name"},
 		{prod, "RINGFENCE_CHECKOUT_HOSTS", "checkout.stripe.com:443", "not a plain host name"},
 		{prod, "RINGFENCE_CHECKOUT_HOSTS", "*.stripe.com", "not a plain host name"},
@@ -387,4 +411,21 @@ func TestJWTSecretNeedsItsProject(t *testing.T) {
 		t.Errorf("alone: %v", got)
 	}
 	load(t, with(production(), "SUPABASE_JWT_SECRET", secret, "SUPABASE_URL", "https://abc.supabase.co"))
+}
+
+// Twilio's settings are all there or none is; without them texts are off, and that is no fault.
+func TestTwilioIsOptional(t *testing.T) {
+	if c := load(t, production()); c.TwilioAccountSID != "" || c.TwilioAuthToken.IsSet() || c.TwilioFromNumber != "" {
+		t.Error("production without Twilio has some of it")
+	}
+	c := load(t, withTexts())
+	if c.TwilioAPIBase != "https://api.twilio.com" || c.TwilioFromNumber != "+447400123456" || c.TwilioAuthToken.Reveal() != twilioToken {
+		t.Errorf("%s, %s", c.TwilioAPIBase, c.TwilioFromNumber)
+	}
+	for _, name := range []string{"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"} {
+		got := faults(t, with(production(), name, withTexts()[name]))
+		if len(got) != 1 {
+			t.Errorf("with %s alone: %v, want a fault for the other", name, got)
+		}
+	}
 }

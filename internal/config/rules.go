@@ -65,7 +65,8 @@ func (l *loader) check(c *Config) {
 	l.checkTopUps(c)
 }
 
-// checkTwilio wants an account's id and token together.
+// checkTwilio wants an account's id and its token together. Without a number to send from, texts wait for numbers of the
+// organisations' own.
 func (l *loader) checkTwilio(c *Config) {
 	l.checkURL("TWILIO_API_BASE", &c.TwilioAPIBase, false)
 	if c.TwilioAccountSID != "" && !twilioSID.MatchString(c.TwilioAccountSID) {
@@ -77,12 +78,18 @@ func (l *loader) checkTwilio(c *Config) {
 	if c.TwilioFromNumber != "" && !phoneNumber.MatchString(c.TwilioFromNumber) {
 		l.fault("TWILIO_FROM_NUMBER", &problem{"is not a phone number", "Write it in international form, for example +447400123456."})
 	}
-	for _, pair := range [][2]string{{"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}, {"TWILIO_AUTH_TOKEN", "TWILIO_ACCOUNT_SID"}} {
-		if l.values[pair[0]] == "" && l.values[pair[1]] != "" {
-			l.fault(pair[0], &problem{"is not set, and " + pair[1] + " is", "Set both to send texts, or neither."})
+	if c.Env == Development || !slices.ContainsFunc(twilioGroup, func(name string) bool { return l.values[name] != "" }) {
+		return
+	}
+	for _, name := range twilioGroup {
+		if l.values[name] == "" {
+			l.fault(name, &problem{"is not set, and others of Twilio's are", "Set " + strings.Join(twilioGroup, " and ") + " to send texts, or none of them."})
 		}
 	}
 }
+
+// twilioGroup is what sending texts needs, all or none. Development fills in what is unset.
+var twilioGroup = []string{"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
 
 var (
 	twilioSID   = regexp.MustCompile(`^AC[0-9a-fA-F]{32}$`)

@@ -41,8 +41,9 @@ var rules = []rule{
 	{"internal/layout", nil, nil},
 	{"views/ui", []string{"ringfence/internal/money"}, []string{"net/http", "database/sql", "os"}},
 	{"views", []string{"ringfence/internal/money", "ringfence/views/ui"}, []string{"net/http", "database/sql", "os"}},
+	{"docs", nil, []string{"net/http", "database/sql", "os"}},
 	{"static", nil, []string{"database/sql"}},
-	{"handlers", []string{"ringfence/internal/", "ringfence/views", "ringfence/static"}, []string{"database/sql", "github.com/jmoiron/sqlx"}},
+	{"handlers", []string{"ringfence/docs", "ringfence/internal/", "ringfence/views", "ringfence/static"}, []string{"database/sql", "github.com/jmoiron/sqlx"}},
 	{"jobs", []string{"ringfence/db", "ringfence/internal/"}, []string{"net/http"}},
 }
 

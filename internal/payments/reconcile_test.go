@@ -52,7 +52,7 @@ func (f *deaf) bought(amount string) *stripe.PaymentIntent {
 
 func (f *deaf) intentOf(top payments.TopUp) *stripe.PaymentIntent {
 	f.t.Helper()
-	session, err := f.api.CheckoutSessions.Get(top.SessionID, &stripe.CheckoutSessionParams{Params: stripe.Params{Expand: []*string{new("payment_intent")}}})
+	session, err := f.api.CheckoutSessions.Get(top.SessionID, &stripe.CheckoutSessionParams{Expand: []*string{new("payment_intent")}})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -380,7 +380,7 @@ func TestReconcileBesideWebhooks(t *testing.T) {
 	for i := range 8 {
 		top := l.start(money.Pence(10_00 + i*100).Decimal())
 		l.press(top, "pay")
-		session, err := l.api.CheckoutSessions.Get(top.SessionID, &stripe.CheckoutSessionParams{Params: stripe.Params{Expand: []*string{new("payment_intent")}}})
+		session, err := l.api.CheckoutSessions.Get(top.SessionID, &stripe.CheckoutSessionParams{Expand: []*string{new("payment_intent")}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -403,7 +403,7 @@ func TestReconcileChangesNothingThatAgrees(t *testing.T) {
 	t.Parallel()
 	f, l := paid(t)
 	dbtest.Super(t, f.url, `UPDATE organizations SET created_at = '2020-01-01'`)
-	f.refunded(l, "evt_1", "re_1", 10_00, "succeeded")
+	f.refunded(l, "evt_1", 10_00, "succeeded")
 	before := f.moneyRows()
 	jobsBefore := f.count(`SELECT count(*) FROM river_job`)
 	r, err := f.svc.Reconcile(t.Context(), payments.Span{Kind: payments.ReconcileManual, Since: dbtest.Start.Add(-time.Hour), Until: dbtest.Start.Add(time.Hour)})

@@ -452,11 +452,8 @@ func kept(res sql.Result, err error, want int, what string) error {
 
 // openDispute reports whether a dispute of this status is still fought over. An inquiry is no dispute yet.
 func openDispute(status string) bool {
-	switch stripe.DisputeStatus(status) {
-	case stripe.DisputeStatusWon, stripe.DisputeStatusLost:
-		return false
-	}
-	return !strings.HasPrefix(status, "warning_") && status != "prevented" && status != "charge_refunded"
+	ended := []string{string(stripe.DisputeStatusWon), string(stripe.DisputeStatusLost), "charge_refunded", "prevented"} // the last two are of other versions
+	return !strings.HasPrefix(status, "warning_") && !slices.Contains(ended, status)
 }
 
 // frozenFor is the reason of a freeze by a dispute. It is also how the freeze is known again.

@@ -319,7 +319,11 @@ func (s *Messages) deliver(ctx context.Context, m Message) (Message, error) {
 		if created == nil || created.Sid == nil {
 			return s.Message(ctx, m.OrgID, m.ID) // as good as no answer
 		}
-		return s.settle(ctx, m, newsOf(created))
+		after, err := s.settle(ctx, m, newsOf(created))
+		if taken(err) { // the sweeper took it for an earlier text with the same words, which waits in its place
+			return s.Message(ctx, m.OrgID, m.ID)
+		}
+		return after, err
 	case rejected:
 		if code == codeOptedOut {
 			if err := s.optOut(ctx, m.Sender, m.Recipient, "told by Twilio"); err != nil {
@@ -398,9 +402,9 @@ type news struct {
 	state State
 	// from is the only state that this can follow, where it is our own conclusion; empty for what Twilio says.
 	from State
-	sid   string
-	code  int
-	note  string
+	sid  string
+	code int
+	note string
 }
 
 // newsOf is what Twilio's own record says.

@@ -339,7 +339,7 @@ func TestFaults(t *testing.T) {
 				d.clock.Advance(31 * time.Second)
 				d.sweep()
 			}
-			again, _ := d.Send(t.Context(), d.text("k", "Hello")) //nolint:errcheck // that it is the same is what counts
+			again, _ := d.Send(t.Context(), d.text("k", "Hello")) // that it is the same is what counts
 			if again.ID != m.ID {
 				t.Errorf("a repeat is %s, not %s", again.ID, m.ID)
 			}

@@ -2,7 +2,7 @@ package telephony_test
 
 import (
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // Twilio's choice
+	"crypto/sha1"
 	"encoding/base64"
 	"math/rand/v2"
 	"slices"

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/lib/pq"
+	"github.com/twilio/twilio-go/client"
 	api "github.com/twilio/twilio-go/rest/api/v2010"
 
 	"ringfence/db"
@@ -44,7 +48,7 @@ func (s *Messages) Sweep(ctx context.Context) (n int, err error) {
 			    state = 'queued' AND created_at < $1::timestamptz - $2::interval
 			    OR state = 'sending' AND coalesce(looked_at, asked_at) < $1::timestamptz - $3::interval
 			    OR state = 'sent' AND coalesce(looked_at, sent_at, asked_at) < $1::timestamptz - $4::interval)
-			ORDER BY created_at LIMIT $5`, tx.Now, queuedFor.String(), lookEvery.String(), askEvery.String(), sweepMost)
+			ORDER BY coalesce(looked_at, asked_at, created_at) LIMIT $5`, tx.Now, queuedFor.String(), lookEvery.String(), askEvery.String(), sweepMost)
 	})
 	if err != nil {
 		return 0, err
@@ -53,7 +57,8 @@ func (s *Messages) Sweep(ctx context.Context) (n int, err error) {
 	for _, d := range due {
 		moved, err := s.sweepOne(ctx, d.OrgID, d.ID)
 		if err != nil {
-			all = errors.Join(all, fmt.Errorf("text %s: %w", d.ID, err))
+			// It goes to the end of the queue: what Twilio does not answer for must not keep the others from their turn.
+			all = errors.Join(all, fmt.Errorf("text %s: %w", d.ID, err), s.looked(ctx, d.OrgID, d.ID))
 		}
 		if moved {
 			n++
@@ -88,13 +93,27 @@ func (s *Messages) sweepOne(ctx context.Context, org, id uuid.UUID) (moved bool,
 func (s *Messages) lookFor(ctx context.Context, m Message) (bool, error) {
 	list, err := s.twilio.ListMessage((&api.ListMessageParams{}).SetTo(m.Recipient).SetFrom(m.Sender).SetPageSize(100).SetLimit(200))
 	if err != nil {
+		if at, ok := errors.AsType[*url.Error](err); ok {
+			err = at.Err // without the address, in which the numbers stand
+		}
 		return false, fmt.Errorf("couldn't ask Twilio for its list: %w", err)
 	}
+	var sids []string
+	var found []*api.ApiV2010Message
 	for i := range list {
-		at := &list[i]
-		if at.Sid == nil || at.Body == nil || *at.Body != m.Body || madeBefore(at, m) {
-			continue
+		if at := &list[i]; at.Sid != nil && at.Body != nil && *at.Body == m.Body && !madeBefore(at, m) {
+			sids, found = append(sids, *at.Sid), append(found, at)
 		}
+	}
+	if len(found) > 0 && s.o.Now().Sub(*m.AskedAt) <= lostFor {
+		// Where others wait for the same words, maybe of another organisation, and there are not enough for all, Twilio's
+		// own word on a text, which names ours, is waited for before one is taken for another.
+		enough, err := s.enough(ctx, m, sids)
+		if err != nil || !enough {
+			return false, errors.Join(err, s.looked(ctx, m.OrgID, m.ID))
+		}
+	}
+	for _, at := range found {
 		after, err := s.settle(ctx, m, newsOf(at))
 		if taken(err) { // it is another text's: they are the same, and this one is perhaps the next
 			continue
@@ -105,7 +124,19 @@ func (s *Messages) lookFor(ctx context.Context, m Message) (bool, error) {
 		_, err := s.settle(ctx, m, news{state: Failed, from: Sending, note: noteLost})
 		return err == nil, err
 	}
-	return false, s.looked(ctx, m)
+	return false, s.looked(ctx, m.OrgID, m.ID)
+}
+
+// enough reports whether every text that waits for an answer, with the same numbers and words as m, has one of Twilio's that
+// belongs to none yet.
+func (s *Messages) enough(ctx context.Context, m Message, sids []string) (ok bool, err error) {
+	err = s.o.DB.InSystemTx(ctx, "texts with the same words from the sender that all share", func(ctx context.Context, tx *db.Tx) error {
+		return tx.GetContext(ctx, &ok, `
+			SELECT cardinality($1::text[]) - (SELECT count(*) FROM messages WHERE sid = ANY($1))
+			       >= (SELECT count(*) FROM messages WHERE ended_at IS NULL AND state = 'sending' AND sender = $2 AND recipient = $3 AND body = $4)`,
+			pq.Array(sids), m.Sender, m.Recipient, m.Body)
+	})
+	return ok, err
 }
 
 // madeBefore reports whether Twilio made its text before it was asked for ours; its clock and ours may differ a little.
@@ -120,24 +151,28 @@ func madeBefore(at *api.ApiV2010Message, m Message) bool {
 // askAbout asks Twilio how a text goes on of which nothing was heard.
 func (s *Messages) askAbout(ctx context.Context, m Message) (bool, error) {
 	at, err := s.twilio.FetchMessage(m.SID.String, nil)
-	if err != nil {
+	n := news{state: Sent, sid: m.SID.String}
+	switch said, ok := errors.AsType[*client.TwilioRestError](err); {
+	case err == nil:
+		n = newsOf(at)
+	case ok && said.Status == http.StatusNotFound: // it was deleted there, so there will be no news: time decides
+	default:
 		return false, fmt.Errorf("couldn't ask Twilio about it: %w", err)
 	}
-	n := newsOf(at)
 	if n.state == Sent && m.SentAt != nil && s.o.Now().Sub(*m.SentAt) > deliveredAfter {
 		n.state = Delivered
 	}
 	if n.state == Sent {
-		return false, s.looked(ctx, m)
+		return false, s.looked(ctx, m.OrgID, m.ID)
 	}
 	_, err = s.settle(ctx, m, n)
 	return err == nil, err
 }
 
-// looked notes that Twilio was asked and had nothing new.
-func (s *Messages) looked(ctx context.Context, m Message) error {
-	return s.o.DB.InTx(ctx, []uuid.UUID{m.OrgID}, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := tx.ExecContext(ctx, `UPDATE messages SET looked_at = $2 WHERE id = $1 AND ended_at IS NULL`, m.ID, tx.Now); err != nil {
+// looked notes that Twilio was asked and had nothing new, or did not answer.
+func (s *Messages) looked(ctx context.Context, org, id uuid.UUID) error {
+	return s.o.DB.InTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
+		if _, err := tx.ExecContext(ctx, `UPDATE messages SET looked_at = $2 WHERE id = $1 AND state IN ('sending', 'sent')`, id, tx.Now); err != nil {
 			return fmt.Errorf("couldn't note the look: %w", err)
 		}
 		return nil

@@ -46,16 +46,17 @@ type toTwilio struct {
 
 // RoundTrip implements http.RoundTripper.
 func (t *toTwilio) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
+	ctx := r.Context()
+	r = r.Clone(ctx)
 	r.URL.Scheme, r.URL.Host, r.Host = t.scheme, t.host, t.host
 	began := t.now()
 	res, err := http.DefaultTransport.RoundTrip(r)
 	attrs := []any{"method", r.Method, "path", r.URL.Path, "duration_us", t.now().Sub(began).Microseconds()}
 	if err != nil {
-		t.log.WarnContext(r.Context(), "no answer from Twilio", append(attrs, "error", err)...)
+		t.log.WarnContext(ctx, "no answer from Twilio", append(attrs, "error", err)...)
 		return nil, err
 	}
-	t.log.InfoContext(r.Context(), "asked Twilio", append(attrs, "status", res.StatusCode, "twilio_request_id", res.Header.Get("Twilio-Request-Id"))...)
+	t.log.InfoContext(ctx, "asked Twilio", append(attrs, "status", res.StatusCode, "twilio_request_id", res.Header.Get("Twilio-Request-Id"))...)
 	return res, nil
 }
 

@@ -24,7 +24,7 @@ const violationLimit = 100
 // BookTables are the tables whose every row CheckBooks must be able to see.
 var BookTables = []string{
 	"organizations", "wallets", "ledger_accounts", "ledger_transactions", "ledger_postings", "payments", "credits", "top_ups", "audit_log", "stripe_events",
-	"holds", "prices", "refunds", "disputes", "reversals",
+	"holds", "prices", "refunds", "disputes", "reversals", "wallet_days",
 }
 
 // Invariant is a promise that rows keep among themselves. Other parts of the program have theirs beside the wallet's.
@@ -224,7 +224,7 @@ func CheckBooks(ctx context.Context, tx *db.Tx, more ...Invariant) ([]Check, err
 	if err := tx.ReadWidely(ctx); err != nil {
 		return nil, err
 	}
-	all := slices.Concat(invariants, more)
+	all := slices.Concat(invariants, dayInvariants, more)
 	checks := make([]Check, 0, len(all))
 	for _, i := range all {
 		c := Check{Name: i.Name, Promise: i.Promise}

@@ -6,6 +6,9 @@ import (
 	"ringfence/internal/batch"
 )
 
+// HoldColumns are what a Hold is read from.
+const HoldColumns = holdColumns
+
 // What to do with a hold, for Together.
 type (
 	Capturing Settlement
@@ -30,7 +33,7 @@ func (g *Gates) TakingAlong(ctx context.Context, whats, others []any) ([]batch.R
 	if err != nil {
 		return nil, err
 	}
-	return g.round(ops, func(accept func(operation) bool) (taken []operation) {
+	return g.round(ops, func(accept func(operation) bool) (taken []operation) { //nolint:contextcheck // a round has its own
 		var left []operation
 		for _, op := range waiting {
 			if accept(op) {

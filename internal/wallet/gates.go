@@ -188,7 +188,7 @@ func (g *Gates) ask(ctx context.Context, r HoldRequest) (*asked, error) {
 	if err != nil {
 		return nil, undecided(err)
 	}
-	now := g.now()
+	now := g.now().Truncate(time.Microsecond) // as it is stored, so that a repeat reads the same
 	q := &asked{HoldRequest: r, id: id, fingerprint: r.fingerprint(), expires: now.Add(holdFor)}
 	if r.Action == ActionCall {
 		q.expires = q.expires.Add(time.Duration(r.Quantity) * time.Second)
@@ -327,7 +327,7 @@ func (g *Gates) Expire(ctx context.Context) (n int, err error) {
 		s := Settlement{OrgID: d.OrgID, Hold: d.ID, Source: d.Source, Actor: audit.System("sweeper")}
 		ops[i] = operation{org: d.OrgID, settle: s, do: (*book).expire}
 	}
-	for _, r := range g.round(ops, nil) {
+	for _, r := range g.round(ops, nil) { //nolint:contextcheck // a round has its own, see there
 		switch {
 		case r.Err != nil:
 			err = fmt.Errorf("couldn't end a hold whose time has come: %w", r.Err)

@@ -88,15 +88,15 @@ func (d desk) number(query string, args ...any) (n int) {
 	return n
 }
 
-// wantFault fails the test unless err is a fault of that kind and code.
-func wantFault(t *testing.T, what string, err error, kind fault.Kind, code string) *fault.Error {
+// wantFault fails the test unless err is a fault of that kind and code, and gives it.
+func wantFault(t *testing.T, what string, err error, kind fault.Kind, code string) fault.Error {
 	t.Helper()
 	f := fault.As(err)
 	if f == nil || f.Kind != kind || f.Code != code {
 		t.Errorf("%s: %v, want kind %d with code %q", what, err, kind, code)
-		return new(fault.Error)
+		return fault.Error{}
 	}
-	return f
+	return *f
 }
 
 func TestSameKeySameAnswer(t *testing.T) {
@@ -338,6 +338,8 @@ func TestOneKeyAtOnce(t *testing.T) {
 // TestRoundsKeepTheirOrder: within one round each decision sees what the ones before it did.
 func TestRoundsKeepTheirOrder(t *testing.T) {
 	d := newDesk(t)
+	var log strings.Builder
+	d.gates = wallet.NewGates(wallet.GateOptions{DB: d.db, Now: d.clock.Now, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	org, other := wallettest.Org(t, d.db, "Harbour Dental", 1_00), wallettest.Org(t, d.db, "Second Tenant", 10)
 	old, odd := d.authorise(d.text(org, "old", 6)), d.authorise(d.text(org, "odd", 1))
 	now := func(r wallet.HoldRequest) wallet.HoldRequest { r.AtOnce = true; return r }
@@ -381,6 +383,9 @@ func TestRoundsKeepTheirOrder(t *testing.T) {
 	}
 	if b := d.balance(org); b.Balance != 40 || b.Held != 40 || b.Seq != 3 {
 		t.Errorf("the wallet: %+v", b)
+	}
+	if log.Len() > 0 {
+		t.Errorf("it was no single round: %s", log.String())
 	}
 }
 

@@ -303,6 +303,9 @@ func (d desk) outcome(operation string, h wallet.Hold, in bool) string {
 	if stored := d.hold(h.OrgID, h.ID); stored.State != after.State || stored.Amount != after.Amount || !stored.UpdatedAt.Equal(after.UpdatedAt) || stored.SettledBy != after.SettledBy {
 		d.t.Errorf("%s: answered %+v, stored is %+v", operation, after, stored)
 	}
+	if ended := after.State == wallet.HoldCaptured || after.State == wallet.HoldVoid; ended && !after.Repeated && after.SettledBy != string(s.Actor) {
+		d.t.Errorf("%s: it was ended by %q, it says", operation, after.SettledBy)
+	}
 	what := fmt.Sprintf("%s %d", after.State, after.Amount)
 	if after.Repeated {
 		what += " again"
@@ -314,7 +317,7 @@ func (d desk) outcome(operation string, h wallet.Hold, in bool) string {
 func (d desk) hold(org, id uuid.UUID) (h wallet.Hold) {
 	d.t.Helper()
 	err := d.db.InReadTx(d.t.Context(), []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
-		return tx.GetContext(ctx, &h, `SELECT * FROM holds WHERE id = $1`, id)
+		return tx.GetContext(ctx, &h, `SELECT `+wallet.HoldColumns+` FROM holds WHERE id = $1`, id)
 	})
 	if err != nil {
 		d.t.Fatal(err)

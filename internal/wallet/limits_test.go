@@ -158,6 +158,10 @@ func TestEveryActionHasItsOwnLimit(t *testing.T) {
 		if l.Spent() != sum || l.All != nil {
 			t.Errorf("%s of %v", l.Spent(), l.All)
 		}
+		// Whatever it was spent on, it counts for everything together.
+		d.limit(org, sum+6, -1)
+		d.refused("7p more of 6p", d.search(org, "7", 7))
+		d.authorise(d.search(org, "6", 6))
 	}
 }
 

@@ -235,7 +235,7 @@ type tariffs struct {
 }
 
 // current gives a rate card no older than tariffAge. When it cannot be read there is none: a price is never guessed.
-func (t *tariffs) current(ctx context.Context) (*Tariff, error) {
+func (t *tariffs) current(context.Context) (*Tariff, error) {
 	t.mu.Lock() // whoever comes while it is read waits for the same answer
 	defer t.mu.Unlock()
 	now := t.now()

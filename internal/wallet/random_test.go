@@ -216,7 +216,7 @@ func (s *storm) read() stored {
 	s.t.Helper()
 	db := stored{map[int64]wallet.Hold{}, map[uuid.UUID]int64{}, map[uuid.UUID]posted{}, map[string]posted{}, map[string]money.Pence{}, map[string]bool{}}
 	var holds []wallet.Hold
-	dbtest.Select(s.t, s.url, &holds, `SELECT * FROM holds`)
+	dbtest.Select(s.t, s.url, &holds, `SELECT `+wallet.HoldColumns+` FROM holds`)
 	for _, h := range holds {
 		key, err := strconv.ParseInt(h.Key, 10, 64)
 		if err != nil {

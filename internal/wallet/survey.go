@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -144,10 +145,11 @@ func (l *Ledger) PriceLines(ctx context.Context, org uuid.UUID) (lines []PriceLi
 			return err
 		}
 		return tx.SelectContext(ctx, &all, `
-			SELECT p.*, coalesce(u.email, '') AS email
-			FROM (SELECT `+priceColumns+` FROM prices WHERE org_id IS NOT DISTINCT FROM $1) p LEFT JOIN users u
-			     ON u.id = CASE WHEN p.author ~ '^(user|operator):[0-9a-f-]{36}$' THEN split_part(p.author, ':', 2)::uuid END
-			ORDER BY array_position($2::text[], p.action), p.prefix COLLATE "C", p.starts_at DESC, p.id DESC`,
+			SELECT `+priceColumns+`, coalesce((
+			           SELECT u.email FROM users u
+			           WHERE u.id = CASE WHEN p.author ~ '^(user|operator):[0-9a-f-]{36}$' THEN split_part(p.author, ':', 2)::uuid END), '') AS email
+			FROM prices p WHERE org_id IS NOT DISTINCT FROM $1
+			ORDER BY array_position($2::text[], action), prefix COLLATE "C", starts_at DESC, id DESC`,
 			uuid.NullUUID{UUID: org, Valid: org != uuid.Nil}, pq.Array(Actions))
 	})
 	if err != nil {
@@ -266,10 +268,7 @@ func (t *Tariff) preview(c PriceChange, now time.Time) (PricePreview, error) {
 			p.Later = append([]Price{v}, p.Later...)
 		}
 	}
-	then := &Tariff{prices: map[priceKey][]Price{}, rates: t.rates}
-	for other, versions := range t.prices {
-		then.prices[other] = versions
-	}
+	then := &Tariff{prices: maps.Clone(t.prices), rates: t.rates}
 	then.prices[k] = []Price{{
 		OrgID: uuid.NullUUID{UUID: c.OrgID, Valid: c.OrgID != uuid.Nil}, Action: c.Action, Prefix: c.Prefix, State: c.State, Unit: c.Unit,
 		Monthly: c.Monthly, PerMinute: c.PerMinute, ChargeUndelivered: c.ChargeUndelivered, StartsAt: at,

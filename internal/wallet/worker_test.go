@@ -428,12 +428,12 @@ func (w *worker) do(o *op) (a answer) {
 		}
 	case capturing, voiding, extending, sending:
 		within, shared := w.gates.CaptureIn, w.gates.Capture
-		switch {
-		case o.Kind == voiding:
+		switch o.Kind { //nolint:exhaustive // the one that is left is capturing
+		case voiding:
 			within, shared = w.gates.VoidIn, w.gates.Void
-		case o.Kind == extending:
+		case extending:
 			within, shared = nil, w.gates.Extend
-		case o.Kind == sending:
+		case sending:
 			within, shared = w.gates.SendIn, nil
 		}
 		if shared == nil || o.In && within != nil {
