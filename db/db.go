@@ -12,6 +12,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -187,9 +188,7 @@ func openPool(databaseURL, role string, maxConns int) (*sqlx.DB, error) {
 	}
 	// A plan that is made once is made for no limit in particular, so it looks expensive where a table is large: helpers
 	// would be started, or the plan compiled, for each handful of rows.
-	for setting, value := range aloneOnly {
-		cfg.Runtime[setting] = value
-	}
+	maps.Copy(cfg.Runtime, aloneOnly)
 	// No statement_timeout here: it would also cut a COMMIT that waits for a synchronous standby, and Postgres then
 	// reports success for what only one machine has. Statements are bounded by their context instead; see InTx.
 	cfg.Runtime["lock_timeout"] = strconv.Itoa(int((10 * time.Second).Milliseconds()))

@@ -44,7 +44,7 @@ func TestGates(t *testing.T) {
 			name: "gate 2, a text", path: "/api/v1/messages", body: `{"to":"+447400123456","body":"Your table is booked, {org}"}`,
 			another: `{"to":"+447400123456","body":"Your table is free, {org}"}`, status: http.StatusCreated, needs: 10, price: 10,
 			done: `SELECT count(*) FROM messages WHERE org_id = $1 AND sid IS NOT NULL`, happened: g.textsSent,
-			breaks: func(t *testing.T) func() {
+			breaks: func(*testing.T) func() {
 				if err := g.twilio.SetFaults(sandbox.Fault{Match: sandbox.MakeMessage, Do: sandbox.Fault429, Times: -1}); err != nil {
 					t.Fatal(err)
 				}

@@ -409,7 +409,7 @@ func TestSearchAPI(t *testing.T) {
 	if n := f.balance(); n != before-3 {
 		t.Errorf("refusals cost %d", before-3-n)
 	}
-	f.adjust(money.Pence(-f.balance()))
+	f.adjust(money.Pence(-f.count(`SELECT balance_pence - held_pence FROM wallets WHERE org_id = $1`, f.org)))
 	res = ask("k5", `{"query":"open from nine"}`)
 	wantStatus(t, "without money", res, http.StatusPaymentRequired)
 	var problem map[string]any

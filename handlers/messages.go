@@ -59,7 +59,8 @@ func (a *app) showMessages(w http.ResponseWriter, r *http.Request, v *visit, sta
 
 // fillCompose adds what the form needs whatever was done.
 func (a *app) fillCompose(r *http.Request, v *visit, p *views.MessagesPage) error {
-	p.Meta, p.CanSend, p.Off, p.From = a.meta(r, v, "Messages"), v.who.CanPay(), !a.Messages.On(), a.Messages.From()
+	p.Meta, p.CanSend, p.From = a.meta(r, v, "Messages"), v.who.CanPay(), a.Messages.From()
+	p.Off = !a.Messages.On() || p.From == ""
 	if p.Form.Key == "" {
 		p.Form.Key = uuid.NewString()
 	}
@@ -120,7 +121,11 @@ func (a *app) quoteMessage(w http.ResponseWriter, r *http.Request, v *visit) err
 
 // quoteText puts what the text in the form would cost beside it. What is not whole yet is simply not counted yet.
 func (a *app) quoteText(ctx context.Context, v *visit, p *views.MessagesPage) error {
-	if p.Form.Body == "" {
+	if strings.TrimSpace(p.Form.Body) == "" {
+		return nil
+	}
+	if err := telephony.CheckBody(p.Form.Body); err != nil {
+		p.Quote = &views.MessageQuote{Refused: fault.As(err).Public}
 		return nil
 	}
 	n, encoding := telephony.Segments(p.Form.Body)

@@ -18,6 +18,7 @@ import (
 	"ringfence/db/dbtest"
 	"ringfence/internal/audit"
 	"ringfence/internal/auth"
+	"ringfence/internal/telephony"
 )
 
 // compose sends the form of a page with texts, with the keys that the page has.
@@ -73,6 +74,8 @@ func TestMessagesPage(t *testing.T) {
 	wantText(t, "quote", quote("+447400123456", "Hello"), "p", "1 segment", "£0.10", "$0.13")
 	wantText(t, "quote", quote("", strings.Repeat("ж", 71)), "p", "2 segments, Unicode", "£0.20")
 	wantText(t, "quote", quote("+18765551234", "Hello"), "p", "not offered")
+	wantText(t, "quote", quote("", strings.Repeat("x", 1601)), "p", "at most 1,600 characters; this one has 1601")
+	wantText(t, "quote", quote("", " "), "p", "Sent from")
 	wantText(t, "a new line is one character", quote("", strings.Repeat("x", 158)+"\r\ny"), "p", "1 segment", "£0.10")
 
 	res := b.compose(page, "+44 7400 123456", "See you <b>tomorrow</b>")
@@ -119,6 +122,31 @@ func TestMessagesPage(t *testing.T) {
 	wantText(t, "viewer", viewer.get("/messages"), "#compose", "your role is viewer")
 	if n := len(s.twilio.Books().Messages); n != 1 {
 		t.Errorf("Twilio has %d texts", n)
+	}
+}
+
+// Without an account, or without a number, nothing can be sent, and that is said.
+func TestMessagesOff(t *testing.T) {
+	for what, c := range map[string]struct {
+		change func(*telephony.Options)
+		status int
+		says   string
+	}{
+		"no account": {func(o *telephony.Options) { o.AccountSID, o.AuthToken = "", "" }, http.StatusServiceUnavailable, "texts_off"},
+		"no number":  {func(o *telephony.Options) { o.From = "" }, http.StatusUnprocessableEntity, `"field":"from"`},
+	} {
+		s := newSite(t, func(o *options) { o.texts = c.change })
+		b := s.as("owner@harbour.example")
+		wantText(t, what, b.get("/messages"), "#compose", "Texts are not set up here")
+		res := b.program("POST", "/api/v1/messages", s.programKey(), `{"to":"+447400123456","body":"Hello"}`)
+		wantStatus(t, what, res, c.status)
+		if !strings.Contains(res.body, c.says) {
+			t.Errorf("%s: %s", what, res.body)
+		}
+		wantStatus(t, what+", a status", b.post("/api/webhooks/twilio/status?message="+uuid.NewString(), url.Values{"MessageSid": {"SM1"}}), http.StatusForbidden)
+		if n := s.balance(); n != 569_00 {
+			t.Errorf("%s: the balance is %d", what, n)
+		}
 	}
 }
 

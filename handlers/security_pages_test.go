@@ -162,6 +162,9 @@ func TestPagesHoldThePolicy(t *testing.T) {
 			if strings.HasPrefix(path, "/static/") && res.StatusCode == http.StatusOK {
 				continue // for ever in every cache, and nothing in it is anybody's
 			}
+			if path == "/api/openapi.json" {
+				continue // for a while, and the same for everybody
+			}
 			wantGuarded(t, callerNames[who]+", "+path, res)
 			if !strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") || res.body == "" {
 				continue
@@ -378,7 +381,7 @@ func keysOf(m map[string]string) (keys []string) {
 func TestAPIGivesNoMoreThanItSays(t *testing.T) {
 	f := newFixture(t)
 	res := f.browser().get("/api/v1/wallet", "Authorization", "Bearer "+f.key)
-	if want := `{"balance_pence":61900,"held_pence":0,"debt_pence":0,"available_pence":61900,"currency":"gbp"}`; res.body != want || res.Header.Get("Set-Cookie") != "" {
+	if want := `{"balance_pence":61900,"held_pence":20,"debt_pence":0,"available_pence":61880,"currency":"gbp"}`; res.body != want || res.Header.Get("Set-Cookie") != "" {
 		t.Errorf("%s, cookies %q, want %s and none", res.body, res.Header.Get("Set-Cookie"), want)
 	}
 }

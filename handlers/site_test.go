@@ -91,12 +91,13 @@ type options struct {
 	deps   func(*handlers.Deps)
 	server func(*http.Server)
 	auth   auth.Options
+	texts  func(*telephony.Options)
 	stripe string // address of the Stripe API; empty starts the stand-in
 }
 
 func newSite(t *testing.T, opts ...func(*options)) *site {
 	t.Helper()
-	o := options{deps: func(*handlers.Deps) {}, server: func(*http.Server) {}}
+	o := options{deps: func(*handlers.Deps) {}, server: func(*http.Server) {}, texts: func(*telephony.Options) {}}
 	for _, change := range opts {
 		change(&o)
 	}
@@ -148,6 +149,7 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 	if s.twilio != nil {
 		texts.AccountSID, texts.AuthToken, texts.APIBase, texts.From = twilioAccount, twilioToken, o.stripe, twilioSender
 	}
+	o.texts(&texts)
 	if deps.Messages, err = telephony.New(texts); err != nil {
 		t.Fatal(err)
 	}

@@ -26,9 +26,10 @@ func (a *app) transactions(w http.ResponseWriter, r *http.Request, v *visit) err
 	for _, s := range wallet.Sorts() {
 		p.Kinds = append(p.Kinds, views.TransactionKind(s))
 	}
-	filter, status := wallet.HistoryFilter{}, http.StatusOK
-	p.Filter, filter = historyFilter(r.URL.Query())
-	if p.Filter.Wrong() {
+	shown, filter := historyFilter(r.URL.Query())
+	p.Filter = shown
+	status := http.StatusOK
+	if shown.Wrong() {
 		status = answerTo(fault.Invalid).status
 	} else if err := a.fillTransactions(r, v, &p, filter); err != nil {
 		return err

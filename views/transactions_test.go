@@ -80,7 +80,7 @@ func transactionPages() map[string]templ.Component {
 	}
 	for _, k := range []TransactionKind{KindTopUp, KindRefund, KindCall} {
 		p := explained(k)
-		p.Meta, p.Transaction.ID, p.Description, p.Reference, p.By, p.Message = hostileMeta(true), hostile, hostile, hostile, Doer{Kind: "key", Name: hostile, Prefix: hostile}, hostile
+		p.Meta, p.ID, p.Description, p.Reference, p.By, p.Message = hostileMeta(true), hostile, hostile, hostile, Doer{Kind: "key", Name: hostile, Prefix: hostile}, hostile
 		p.Postings = []TransactionPosting{{Account: hostile}}
 		if p.TopUp != nil {
 			p.TopUp.ID, p.TopUp.PaymentIntent, p.TopUp.Rate = hostile, hostile, RateVersion{Rate: hostile, Source: hostile}

@@ -19,7 +19,7 @@ import (
 )
 
 // shell runs a script as somebody with the program at bin/ringfence does, and gives what it printed.
-func (e environment) shell(t *testing.T, dir, script string, args ...string) (string, error) {
+func (e environment) shell(t *testing.T, dir, script string) (string, error) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -31,7 +31,7 @@ func (e environment) shell(t *testing.T, dir, script string, args ...string) (st
 	if err := os.Symlink(self, filepath.Join(dir, "bin", "ringfence")); err != nil && !os.IsExist(err) {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "sh", append([]string{script}, args...)...)
+	cmd := exec.CommandContext(t.Context(), "sh", script)
 	cmd.Dir, cmd.WaitDelay = dir, time.Second
 	cmd.Env = []string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir()}
 	for name, value := range e {

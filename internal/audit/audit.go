@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/lib/pq"
@@ -92,14 +93,13 @@ func Columns(ctx context.Context, entries []Entry) ([]any, error) {
 
 // InsertSQL is the statement that adds entries at the moment $1. The parameters that [Columns] gives are numbered from first.
 func InsertSQL(first int) string {
-	numbered := make([]any, 8)
-	for i := range numbered {
-		numbered[i] = first + i
+	columns := []string{"text", "uuid", "text", "text", "text", "text", "uuid", "jsonb"}
+	for i, kind := range columns {
+		columns[i] = fmt.Sprintf("$%d::%s[]", first+i, kind)
 	}
-	return fmt.Sprintf(`
+	return `
 		INSERT INTO audit_log (at, request_id, org_id, actor, action, subject, reason, transaction_id, detail)
-		SELECT $1, u.* FROM unnest($%d::text[], $%d::uuid[], $%d::text[], $%d::text[], $%d::text[], $%d::text[], $%d::uuid[], $%d::jsonb[]) u`,
-		numbered...)
+		SELECT $1, u.* FROM unnest(` + strings.Join(columns, ", ") + `) u`
 }
 
 var insertSQL = InsertSQL(2)

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/google/uuid"
 
@@ -20,6 +21,14 @@ import (
 // (https://www.twilio.com/docs/usage/security#validating-requests). The address that was signed is our configured one:
 // whatever Host header the request came with proves nothing.
 func (s *Messages) Genuine(path string, form url.Values, signature string) bool {
+	genuine := s.genuine(path, form, signature)
+	if !genuine {
+		s.metrics.callbacks.WithLabelValues("bad_signature").Inc()
+	}
+	return genuine
+}
+
+func (s *Messages) genuine(path string, form url.Values, signature string) bool {
 	if !s.On() || signature == "" {
 		return false
 	}
@@ -37,11 +46,21 @@ func (s *Messages) Genuine(path string, form url.Values, signature string) bool 
 // not know is no error: it is nobody's here.
 //
 // The text is named by the address that we gave Twilio for it, so nothing is lost that comes before the answer to our
-// request was stored; and what never comes is asked for by the sweeper.
+// request was stored; and what never comes is asked for by the sweeper. So there is never a reason to have Twilio come
+// again, which it does not do for a status anyway.
 func (s *Messages) StatusChanged(ctx context.Context, message, sid, status, code string) error {
+	outcome, err := s.statusChanged(ctx, message, sid, status, code)
+	if err != nil {
+		outcome = "failed"
+	}
+	s.metrics.callbacks.WithLabelValues(outcome).Inc()
+	return err
+}
+
+func (s *Messages) statusChanged(ctx context.Context, message, sid, status, code string) (outcome string, err error) {
 	id, err := uuid.Parse(message)
 	if err != nil || sid == "" {
-		return fault.New(fault.Malformed, "This names no message.")
+		return "", fault.New(fault.Malformed, "This names no message.")
 	}
 	var org uuid.UUID
 	err = s.o.DB.InSystemTx(ctx, "a status of a text, before it is known whose it is", func(ctx context.Context, tx *db.Tx) error {
@@ -49,10 +68,10 @@ func (s *Messages) StatusChanged(ctx context.Context, message, sid, status, code
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		s.o.Log.WarnContext(ctx, "Twilio speaks of a text that is not here", "message", id, "sid", sid, "status", status)
-		return nil
+		return "unknown", nil
 	}
 	if err != nil {
-		return fmt.Errorf("couldn't find the text: %w", err)
+		return "", fmt.Errorf("couldn't find the text: %w", err)
 	}
 	n := news{state: stateOf(status), sid: sid}
 	if number, err := strconv.Atoi(code); err == nil {
@@ -61,12 +80,21 @@ func (s *Messages) StatusChanged(ctx context.Context, message, sid, status, code
 	if n.state == Undelivered || n.state == Failed {
 		n.note = sentence(n.code)
 	}
-	_, err = s.settle(ctx, Message{ID: id, OrgID: org}, n)
-	if taken(err) { // the sweeper took it for a text with the same words: between them both are paid for once
+	after, moved, err := s.settle(ctx, Message{ID: id, OrgID: org}, n)
+	switch {
+	case taken(err): // the sweeper took it for a text with the same words: between them both are paid for once
 		s.o.Log.WarnContext(ctx, "Twilio's text was taken for another with the same words", "message", id, "sid", sid, "status", status)
-		return nil
+		return "another", nil
+	case err != nil:
+		return "", err
+	case moved:
+		return "moved", nil
+	case after.State == Failed && !after.SID.Valid && n.state != Failed:
+		// The customer was told that it was not sent, and is not charged for it after all.
+		s.o.Log.ErrorContext(ctx, "Twilio has sent a text that was given up", "message", id, "org_id", org, "sid", sid, "status", status)
+		return "given_up", nil
 	}
-	return err
+	return "known", nil
 }
 
 // Inbound is a text that somebody sent to a number of ours.
@@ -85,7 +113,8 @@ const (
 // meaningOf reads the words that networks and Twilio know, alone in a text
 // (https://help.twilio.com/articles/223134027): case, spaces and punctuation around them do not matter.
 func meaningOf(body string) (m meaning, word string) {
-	word = strings.ToUpper(strings.Trim(body, " \t\r\n.,;:!?\"'“”‘’*-"))
+	around := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }
+	word = strings.Join(strings.Fields(strings.ToUpper(strings.TrimFunc(body, around))), " ")
 	switch word {
 	case "STOP", "STOPALL", "STOP ALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT", "OPT OUT":
 		return meansStop, word
@@ -97,8 +126,9 @@ func meaningOf(body string) (m meaning, word string) {
 	return meansNone, ""
 }
 
-// Receive takes a text to the sender that all share: words about not being texted are obeyed, and anything else is
-// nobody's. It gives the answer to send, or none. It is safe to repeat: a text counts once.
+// Receive takes a text to the sender that all share: words about not being texted are obeyed. Anything else is nobody's, so
+// of strangers' words and numbers nothing is kept. It gives the answer to send, or none. It is safe to repeat: a text counts
+// once.
 //
 // For numbers of the United States Twilio answers those words itself, so there is nothing to say.
 func (s *Messages) Receive(ctx context.Context, in Inbound) (reply string, err error) {
@@ -106,27 +136,17 @@ func (s *Messages) Receive(ctx context.Context, in Inbound) (reply string, err e
 		return "", fault.New(fault.Malformed, "This is no text.")
 	}
 	m, word := meaningOf(in.Body)
-	var fresh bool
-	err = s.o.DB.InSystemTx(ctx, "a text to the shared sender, which is nobody's", func(ctx context.Context, tx *db.Tx) error {
-		res, err := tx.ExecContext(ctx, `
-			INSERT INTO inbound_texts (sid, sender, recipient, meaning, received_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (sid) DO NOTHING`,
-			in.SID, in.From, in.To, m, tx.Now)
-		if err != nil {
-			return fmt.Errorf("couldn't note the text: %w", err)
-		}
-		n, err := res.RowsAffected()
-		if fresh = n == 1; err != nil || !fresh {
-			return err
-		}
-		switch m {
-		case meansStop:
-			return optOutIn(ctx, tx, in.To, in.From, word)
-		case meansStart:
-			return optInIn(ctx, tx, in.To, in.From, word)
-		case meansHelp, meansNone:
-		}
-		return nil
-	})
+	switch m {
+	case meansStop, meansStart:
+		err = s.obey(ctx, in, m, word)
+	case meansHelp, meansNone:
+	}
+	outcome := "inbound_" + string(m)
+	if err != nil {
+		outcome = "failed"
+	}
+	s.metrics.callbacks.WithLabelValues(outcome).Inc()
+	s.o.Log.InfoContext(ctx, "a text came in", "sid", in.SID, "meaning", m)
 	if err != nil || strings.HasPrefix(in.To, "+1") {
 		return "", err
 	}
@@ -140,6 +160,34 @@ func (s *Messages) Receive(ctx context.Context, in Inbound) (reply string, err e
 	case meansNone:
 	}
 	return "", nil
+}
+
+// obey notes what a person wishes, once for each text: a STOP that Twilio delivers again must not undo a later START, nor the
+// other way round.
+func (s *Messages) obey(ctx context.Context, in Inbound, m meaning, word string) error {
+	return s.o.DB.InSystemTx(ctx, "a wish sent to the shared sender, which is nobody's", func(ctx context.Context, tx *db.Tx) error {
+		res, err := tx.ExecContext(ctx, `
+			INSERT INTO inbound_texts (sid, sender, recipient, meaning, received_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (sid) DO NOTHING`,
+			in.SID, in.From, in.To, m, tx.Now)
+		if err != nil {
+			return fmt.Errorf("couldn't note the text: %w", err)
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		if m == meansStart {
+			return optInIn(ctx, tx, in.To, in.From, word)
+		}
+		return optOutIn(ctx, tx, in.To, in.From, word)
+	})
+}
+
+// optedOut reports whether a person does not want texts from a sender.
+func optedOut(ctx context.Context, tx *db.Tx, sender, recipient string) (out bool, err error) {
+	if err := tx.GetContext(ctx, &out, `SELECT EXISTS (SELECT FROM opt_outs WHERE sender = $1 AND recipient = $2)`, sender, recipient); err != nil {
+		return false, fmt.Errorf("couldn't look for an opt-out: %w", err)
+	}
+	return out, nil
 }
 
 // optOut notes that a person does not want texts from a sender.

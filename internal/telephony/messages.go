@@ -7,18 +7,19 @@ package telephony
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twilio/twilio-go/client"
 	api "github.com/twilio/twilio-go/rest/api/v2010"
 
@@ -99,14 +100,13 @@ type Messages struct {
 	o      Options
 	twilio *api.ApiService // nil: texts are off
 	signed client.RequestValidator
-	ended  *prometheus.CounterVec
+
+	metrics metrics
 }
 
 // New puts messages together.
 func New(o Options) (*Messages, error) {
-	m := &Messages{o: o, ended: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "ringfence_messages_total", Help: "Texts by the state that they came to.",
-	}, []string{"state"})}
+	m := &Messages{o: o, metrics: newMetrics()}
 	if o.AccountSID == "" {
 		return m, nil
 	}
@@ -118,9 +118,6 @@ func New(o Options) (*Messages, error) {
 	m.twilio, err = newTwilio(o.AccountSID, o.AuthToken, o.APIBase, o.Timeout, o.Log, o.Now)
 	return m, err
 }
-
-// Register adds the metrics to a registry.
-func (s *Messages) Register(r prometheus.Registerer) { r.MustRegister(s.ended) }
 
 // On reports whether texts can be sent at all.
 func (s *Messages) On() bool { return s.twilio != nil }
@@ -159,16 +156,24 @@ func (s *Messages) Draft(r SendRequest) (Draft, error) {
 	if err != nil {
 		return Draft{}, err
 	}
-	switch n := utf8.RuneCountInString(r.Body); {
-	case strings.TrimSpace(r.Body) == "":
-		return Draft{}, fault.Field("body", "Write a text.")
-	case n > MaxBody:
-		return Draft{}, fault.Field("body", fmt.Sprintf("A text has at most 1,600 characters; this one has %d.", n))
-	case !utf8.ValidString(r.Body) || strings.ContainsRune(r.Body, 0):
-		return Draft{}, fault.Field("body", "This text has characters that cannot be sent.")
+	if err := CheckBody(r.Body); err != nil {
+		return Draft{}, err
 	}
 	n, encoding := Segments(r.Body)
 	return Draft{Sender: from, Recipient: to, Segments: int64(n), Encoding: encoding}, nil
+}
+
+// CheckBody refuses what cannot be a text's words: Invalid with the field "body".
+func CheckBody(body string) error {
+	switch n := utf8.RuneCountInString(body); {
+	case strings.TrimSpace(body) == "":
+		return fault.Field("body", "Write a text.")
+	case n > MaxBody:
+		return fault.Field("body", fmt.Sprintf("A text has at most 1,600 characters; this one has %d.", n))
+	case !utf8.ValidString(body) || strings.ContainsRune(body, 0):
+		return fault.Field("body", "This text has characters that cannot be sent.")
+	}
+	return nil
 }
 
 // sender is the number that a text goes out from. An organisation has none of its own yet, and another's is never taken.
@@ -249,12 +254,8 @@ func (s *Messages) queue(ctx context.Context, r SendRequest, d Draft) (m Message
 		if found, err := earlier(); found || err != nil {
 			return err
 		}
-		var out bool
-		if err := tx.GetContext(ctx, &out, `SELECT EXISTS (SELECT FROM opt_outs WHERE sender = $1 AND recipient = $2)`, d.Sender, d.Recipient); err != nil {
-			return fmt.Errorf("couldn't look for an opt-out: %w", err)
-		}
-		if out {
-			return errOptedOut()
+		if out, err := optedOut(ctx, tx, d.Sender, d.Recipient); err != nil || out {
+			return cmp.Or(err, errOptedOut())
 		}
 		hold, err := s.o.Gates.AuthoriseIn(ctx, tx, wallet.HoldRequest{
 			OrgID: r.OrgID, Action: wallet.ActionSMS, Quantity: d.Segments, Destination: d.Recipient, Source: wallet.SourceMessage,
@@ -301,8 +302,12 @@ var errTaken = errors.New("the text is in other hands")
 func (s *Messages) deliver(ctx context.Context, m Message) (Message, error) {
 	err := s.take(ctx, m)
 	switch {
-	case errors.Is(err, errTaken):
+	case errors.Is(err, errTaken), errors.Is(err, db.ErrCommitUnknown):
+		// Of a commit whose reply was lost nobody knows whether it was ours or another's. So Twilio is not asked, and the
+		// sweeper goes on from what is stored.
 		return s.Message(ctx, m.OrgID, m.ID)
+	case fault.Is(err, fault.Declined): // since it was queued
+		return s.refuse(ctx, m, news{state: Failed, from: Queued, code: codeOptedOut, note: sentence(codeOptedOut)})
 	case fault.Is(err, fault.Conflict): // its hold has ended: it waited for too long, or somebody else has sent it
 		return s.refuse(ctx, m, news{state: Failed, from: Queued, note: noteTooLate})
 	case err != nil:
@@ -319,23 +324,35 @@ func (s *Messages) deliver(ctx context.Context, m Message) (Message, error) {
 		if created == nil || created.Sid == nil {
 			return s.Message(ctx, m.OrgID, m.ID) // as good as no answer
 		}
-		after, err := s.settle(ctx, m, newsOf(created))
-		if taken(err) { // the sweeper took it for an earlier text with the same words, which waits in its place
+		s.compare(ctx, m, created)
+		after, _, err := s.settle(ctx, m, newsOf(created))
+		switch {
+		case taken(err): // the sweeper took it for an earlier text with the same words, which waits in its place
 			return s.Message(ctx, m.OrgID, m.ID)
+		case err != nil:
+			// It goes out. Whoever asked for it must not be told that it failed, and send it again.
+			s.o.Log.ErrorContext(ctx, "Twilio has a text, which could not be stored: the sweeper will find it", "message", m.ID, "org_id", m.OrgID, "sid", *created.Sid, "error", err)
+			m.State = Sending
+			return m, nil
 		}
-		return after, err
+		return after, nil
 	case rejected:
-		if code == codeOptedOut {
-			if err := s.optOut(ctx, m.Sender, m.Recipient, "told by Twilio"); err != nil {
-				return Message{}, err
-			}
-		}
 		return s.refuse(ctx, m, news{state: Failed, from: Sending, code: code, note: sentence(code)})
 	case notAsked:
 		return s.refuse(ctx, m, news{state: Failed, from: Sending, note: noteNotAsked})
 	case unknown:
 	}
 	return s.Message(ctx, m.OrgID, m.ID)
+}
+
+// compare logs where Twilio counts a text otherwise than we did. What was quoted is charged.
+func (s *Messages) compare(ctx context.Context, m Message, at *api.ApiV2010Message) {
+	if at.NumSegments == nil || *at.NumSegments == "0" { // not counted yet
+		return
+	}
+	if *at.NumSegments != strconv.FormatInt(m.Segments, 10) {
+		s.o.Log.WarnContext(ctx, "Twilio counts other segments than we do", "message", m.ID, "sid", *at.Sid, "ours", m.Segments, "twilios", *at.NumSegments)
+	}
 }
 
 // Notes of texts that Twilio has not refused.
@@ -347,7 +364,7 @@ const (
 
 // refuse settles a text that was not sent, and gives the fault that says so.
 func (s *Messages) refuse(ctx context.Context, m Message, n news) (Message, error) {
-	m, err := s.settle(ctx, m, n)
+	m, _, err := s.settle(ctx, m, n)
 	if err != nil {
 		return Message{}, err
 	}
@@ -370,9 +387,13 @@ func (m *Message) refusal() error {
 	}
 }
 
-// take marks the text as being sent and its money as in flight, before Twilio is asked.
+// take marks the text as being sent and its money as in flight, before Twilio is asked. The recipient may have opted out
+// since it was queued: that is a fault of kind Declined. A hold that has ended is a Conflict.
 func (s *Messages) take(ctx context.Context, m Message) error {
 	return s.o.DB.InTx(ctx, []uuid.UUID{m.OrgID}, func(ctx context.Context, tx *db.Tx) error {
+		if out, err := optedOut(ctx, tx, m.Sender, m.Recipient); err != nil || out {
+			return cmp.Or(err, errOptedOut())
+		}
 		hold, err := s.o.Gates.SendIn(ctx, tx, wallet.Settlement{OrgID: m.OrgID, Hold: m.HoldID, Source: wallet.SourceMessage, Actor: audit.System("messages")})
 		if err != nil {
 			return err
@@ -439,9 +460,8 @@ func stateOf(status string) State {
 }
 
 // settle brings a text to where the news say it is, with its money, in one transaction. It only ever moves on: news that are
-// older than what is known, or come twice, change nothing.
-func (s *Messages) settle(ctx context.Context, m Message, n news) (after Message, err error) {
-	var moved bool
+// older than what is known, or come twice, change nothing, and moved is false.
+func (s *Messages) settle(ctx context.Context, m Message, n news) (after Message, moved bool, err error) {
 	run := func() error {
 		return s.o.DB.InTx(ctx, []uuid.UUID{m.OrgID}, func(ctx context.Context, tx *db.Tx) error {
 			moved, err = s.settleIn(ctx, tx, m.OrgID, m.ID, n)
@@ -455,10 +475,17 @@ func (s *Messages) settle(ctx context.Context, m Message, n news) (after Message
 	if err = run(); errors.Is(err, db.ErrCommitUnknown) {
 		err = run()
 	}
-	if err == nil && moved {
-		s.ended.WithLabelValues(string(after.State)).Inc()
+	if err != nil || !moved {
+		return after, false, err
 	}
-	return after, err
+	s.metrics.texts.WithLabelValues(string(after.State)).Inc()
+	if n.code == codeOptedOut {
+		// If this is lost, the next text is refused by Twilio with the same word.
+		if err := s.optOut(ctx, after.Sender, after.Recipient, "told by Twilio"); err != nil {
+			s.o.Log.WarnContext(ctx, "an opt-out that Twilio told of could not be stored", "message", after.ID, "error", err)
+		}
+	}
+	return after, true, nil
 }
 
 func (s *Messages) settleIn(ctx context.Context, tx *db.Tx, org, id uuid.UUID, n news) (moved bool, err error) {

@@ -170,8 +170,10 @@ func (d *desk) wantMade(n int) {
 
 func wantFault(t *testing.T, what string, err error, kind fault.Kind, code string) {
 	t.Helper()
-	if f := fault.As(err); err == nil || f.Kind != kind || f.Code != code {
-		t.Errorf("%s: %v (code %q), want kind %d, code %q", what, err, fault.As(err).Code, kind, code)
+	if err == nil {
+		t.Errorf("%s: no fault, want kind %d, code %q", what, kind, code)
+	} else if f := fault.As(err); f.Kind != kind || f.Code != code {
+		t.Errorf("%s: %v (code %q), want kind %d, code %q", what, err, f.Code, kind, code)
 	}
 }
 

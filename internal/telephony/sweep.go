@@ -28,8 +28,12 @@ const (
 	// are good news: many networks never tell.
 	askEvery       = 5 * time.Minute
 	deliveredAfter = 4 * time.Hour
-	// sweepMost bounds the texts of one sweep.
+	// sweepMost bounds the texts of one sweep, and sweepFor how long it begins with another one: where Twilio does not
+	// answer, each waits for its timeout.
 	sweepMost = 100
+	sweepFor  = 30 * time.Second
+	// listMost is how much of Twilio's list is read to find one text: a page, the newest first.
+	listMost = 1000
 )
 
 // Sweep finds out what became of texts that were left behind: queued by a process that has died, sent without an answer, or
@@ -41,10 +45,12 @@ func (s *Messages) Sweep(ctx context.Context) (n int, err error) {
 	var due []struct {
 		ID    uuid.UUID `db:"id"`
 		OrgID uuid.UUID `db:"org_id"`
+		State State     `db:"state"`
 	}
+	began := s.o.Now()
 	err = s.o.DB.InSystemTx(ctx, "texts that were left behind, of every organisation", func(ctx context.Context, tx *db.Tx) error {
 		return tx.SelectContext(ctx, &due, `
-			SELECT id, org_id FROM messages WHERE ended_at IS NULL AND (
+			SELECT id, org_id, state FROM messages WHERE ended_at IS NULL AND (
 			    state = 'queued' AND created_at < $1::timestamptz - $2::interval
 			    OR state = 'sending' AND coalesce(looked_at, asked_at) < $1::timestamptz - $3::interval
 			    OR state = 'sent' AND coalesce(looked_at, sent_at, asked_at) < $1::timestamptz - $4::interval)
@@ -55,13 +61,21 @@ func (s *Messages) Sweep(ctx context.Context) (n int, err error) {
 	}
 	var all error
 	for _, d := range due {
+		if ctx.Err() != nil || s.o.Now().Sub(began) > sweepFor {
+			break // the next sweep goes on
+		}
 		moved, err := s.sweepOne(ctx, d.OrgID, d.ID)
 		if err != nil {
-			// It goes to the end of the queue: what Twilio does not answer for must not keep the others from their turn.
-			all = errors.Join(all, fmt.Errorf("text %s: %w", d.ID, err), s.looked(ctx, d.OrgID, d.ID))
+			all = errors.Join(all, fmt.Errorf("text %s: %w", d.ID, err))
+			if d.State == Sent {
+				// It goes to the end of the queue: what Twilio does not answer for must not keep the others from their turn.
+				// One that is looked for stays: only a look that was had counts.
+				all = errors.Join(all, s.looked(ctx, d.OrgID, d.ID))
+			}
 		}
 		if moved {
 			n++
+			s.metrics.repaired.WithLabelValues(string(d.State)).Inc()
 		}
 	}
 	return n, all
@@ -91,7 +105,7 @@ func (s *Messages) sweepOne(ctx context.Context, org, id uuid.UUID) (moved bool,
 // lookFor looks in Twilio's list for a text whose answer was lost. Twilio's list has no name of ours in it, so the text is
 // known by its numbers, its words and the time, and by being nobody else's.
 func (s *Messages) lookFor(ctx context.Context, m Message) (bool, error) {
-	list, err := s.twilio.ListMessage((&api.ListMessageParams{}).SetTo(m.Recipient).SetFrom(m.Sender).SetPageSize(100).SetLimit(200))
+	list, err := s.twilio.ListMessage((&api.ListMessageParams{}).SetTo(m.Recipient).SetFrom(m.Sender).SetPageSize(listMost).SetLimit(listMost))
 	if err != nil {
 		if at, ok := errors.AsType[*url.Error](err); ok {
 			err = at.Err // without the address, in which the numbers stand
@@ -114,14 +128,16 @@ func (s *Messages) lookFor(ctx context.Context, m Message) (bool, error) {
 		}
 	}
 	for _, at := range found {
-		after, err := s.settle(ctx, m, newsOf(at))
+		after, _, err := s.settle(ctx, m, newsOf(at))
 		if taken(err) { // it is another text's: they are the same, and this one is perhaps the next
 			continue
 		}
 		return err == nil && after.State != Sending, err
 	}
-	if m.LookedAt != nil && s.o.Now().Sub(*m.AskedAt) > lostFor {
-		_, err := s.settle(ctx, m, news{state: Failed, from: Sending, note: noteLost})
+	// A list that does not reach back to when it was asked for says nothing about what is not in it.
+	whole := len(list) < listMost || madeBefore(&list[len(list)-1], m)
+	if whole && m.LookedAt != nil && s.o.Now().Sub(*m.AskedAt) > lostFor {
+		_, _, err := s.settle(ctx, m, news{state: Failed, from: Sending, note: noteLost})
 		return err == nil, err
 	}
 	return false, s.looked(ctx, m.OrgID, m.ID)
@@ -165,11 +181,11 @@ func (s *Messages) askAbout(ctx context.Context, m Message) (bool, error) {
 	if n.state == Sent {
 		return false, s.looked(ctx, m.OrgID, m.ID)
 	}
-	_, err = s.settle(ctx, m, n)
+	_, _, err = s.settle(ctx, m, n)
 	return err == nil, err
 }
 
-// looked notes that Twilio was asked and had nothing new, or did not answer.
+// looked notes that Twilio was asked and had nothing new, or did not answer about one that it has.
 func (s *Messages) looked(ctx context.Context, org, id uuid.UUID) error {
 	return s.o.DB.InTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
 		if _, err := tx.ExecContext(ctx, `UPDATE messages SET looked_at = $2 WHERE id = $1 AND state IN ('sending', 'sent')`, id, tx.Now); err != nil {

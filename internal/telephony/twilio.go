@@ -1,8 +1,10 @@
 package telephony
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -10,7 +12,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/twilio/twilio-go"
 	"github.com/twilio/twilio-go/client"
 	api "github.com/twilio/twilio-go/rest/api/v2010"
 )
@@ -34,7 +35,8 @@ func newTwilio(accountSID, authToken, base string, timeout time.Duration, log *s
 		},
 	}
 	c.SetAccountSid(accountSID)
-	return twilio.NewRestClientWithParams(twilio.ClientParams{Client: c}).Api, nil
+	// No more of Twilio's module is imported: its root package brings the clients of all its products.
+	return api.NewApiServiceWithClient(c), nil
 }
 
 // toTwilio sends the client's requests where they belong and logs each, without what it carries.
@@ -57,8 +59,20 @@ func (t *toTwilio) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	t.log.InfoContext(ctx, "asked Twilio", append(attrs, "status", res.StatusCode, "twilio_request_id", res.Header.Get("Twilio-Request-Id"))...)
+	if res.StatusCode < http.StatusBadRequest {
+		return res, nil
+	}
+	// The client reads a refusal and does not close it, which would cost a connection each time.
+	said, err := io.ReadAll(io.LimitReader(res.Body, maxRefusal))
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		return nil, fmt.Errorf("couldn't read Twilio's refusal: %w", err)
+	}
+	res.Body = io.NopCloser(bytes.NewReader(said))
 	return res, nil
 }
+
+// maxRefusal bounds what is read of a refusal, in bytes.
+const maxRefusal = 64 << 10
 
 // answer is what became of asking Twilio to send.
 type answer uint8
@@ -70,19 +84,20 @@ const (
 	notAsked               // it was surely not sent, and may be later
 )
 
-// judge says what an error of creating a message means.
+// judge says what an error of creating a message means. Only what Twilio says itself counts, with a code of its own: a
+// status alone may be of something between us, which does not know what Twilio did.
 func judge(err error) (a answer, code int) {
 	if err == nil {
 		return accepted, 0
 	}
 	if said, ok := errors.AsType[*client.TwilioRestError](err); ok {
 		switch {
-		case said.Status == http.StatusUnauthorized || said.Status == http.StatusForbidden || said.Status == http.StatusTooManyRequests:
+		case said.Code == 0 || said.Status < 400 || said.Status >= 500:
+			return unknown, said.Code
+		case said.Code < firstOfTexts || said.Code == codeQueueFull:
 			return notAsked, said.Code
-		case said.Status >= 400 && said.Status < 500:
-			return rejected, said.Code
 		}
-		return unknown, said.Code
+		return rejected, said.Code
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return notAsked, 0
@@ -119,5 +134,12 @@ func sentence(code int) string {
 	return "The network refused it (code " + strconv.Itoa(code) + ")."
 }
 
-// codeOptedOut is Twilio's word for a recipient who sent STOP to the sender.
-const codeOptedOut = 21610
+const (
+	// codeOptedOut is Twilio's word for a recipient who sent STOP to the sender.
+	codeOptedOut = 21610
+	// codeQueueFull says that the sender has too many texts waiting: a later one may go out.
+	codeQueueFull = 21611
+	// firstOfTexts is the first code about what is to be sent. Those below are about us: our credentials, our account, how
+	// much we ask at once.
+	firstOfTexts = 21000
+)

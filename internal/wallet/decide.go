@@ -106,8 +106,8 @@ func findHolds(ctx context.Context, tx *db.Tx, ops []operation) (*found, error) 
 	var err error
 	if len(keyOrgs) > 0 {
 		err = tx.SelectContext(ctx, &holds, `
-			SELECT h.* FROM unnest($1::uuid[], $2::text[], $3::text[]) k (org_id, source, key)
-			     CROSS JOIN LATERAL (SELECT `+holdColumns+` FROM holds h WHERE h.org_id = k.org_id AND h.source = k.source AND h.key = k.key) h`,
+			SELECT `+holdColumns+` FROM unnest($1::uuid[], $2::text[], $3::text[]) k (of_org, of_source, of_key)
+			     JOIN holds ON org_id = of_org AND source = of_source AND key = of_key`,
 			idArray(keyOrgs), texts(source), texts(key))
 	}
 	if err == nil && len(ids) > 0 {

@@ -14,6 +14,7 @@ type (
 	Capturing Settlement
 	Voiding   Settlement
 	Extending Settlement
+	Expiring  Settlement
 )
 
 // Together answers requests and settlements as one round does, in their order: as if they had all arrived while another
@@ -63,6 +64,8 @@ func (g *Gates) operations(ctx context.Context, whats []any) ([]operation, error
 			ops = append(ops, operation{org: w.OrgID, settle: Settlement(w), do: (*book).void})
 		case Extending:
 			ops = append(ops, operation{org: w.OrgID, settle: Settlement(w), do: (*book).extend})
+		case Expiring:
+			ops = append(ops, operation{org: w.OrgID, settle: Settlement(w), do: (*book).expire})
 		}
 	}
 	return ops, nil

@@ -24,8 +24,13 @@ var fillPattern = []struct {
 	quantity    int64
 	destination string
 }{
-	{ActionKnowledge, 1, ""}, {ActionSMS, 1, "+447400123456"}, {ActionCall, 91, "+442079460123"}, {ActionSMS, 2, "+12025550143"},
-	{ActionKnowledge, 2, ""}, {ActionCall, 30, "+442079460123"}, {ActionSMS, 1, "+447400123457"},
+	{ActionKnowledge, 1, ""},
+	{ActionSMS, 1, "+447400123456"},
+	{ActionCall, 91, "+442079460123"},
+	{ActionSMS, 2, "+12025550143"},
+	{ActionKnowledge, 2, ""},
+	{ActionCall, 30, "+442079460123"},
+	{ActionSMS, 1, "+447400123457"},
 }
 
 const fundEvery = 250

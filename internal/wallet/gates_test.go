@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ringfence/db"
@@ -147,8 +148,12 @@ func TestSameKeySameAnswer(t *testing.T) {
 		t.Errorf("another source with this key: %+v", h)
 	}
 
+	d.clock.Advance(time.Minute)
 	d.setPrice(wallet.PriceChange{Action: wallet.ActionSMS, Prefix: "44", State: wallet.PriceOff})
 	same("once it is no longer offered", r)
+	if at := d.balance(org).UpdatedAt; !at.Equal(dbtest.Start) {
+		t.Errorf("a repeat touched the wallet at %s", at)
+	}
 	d.outcome("capture 5", first, false)
 	same("once it is captured", r)
 	if _, err := d.adjustAll(org); err != nil {
@@ -523,6 +528,62 @@ func TestRowsThatDoNotMove(t *testing.T) {
 	}
 }
 
+// TestHoldsThatMoveOutOfTurn: a hold that somebody changes without the wallet's lock is seen to have moved, and decided
+// about anew.
+func TestHoldsThatMoveOutOfTurn(t *testing.T) {
+	d := newDesk(t)
+	org := wallettest.Org(t, d.db, "Harbour Dental", 10_00)
+	h := d.authorise(d.text(org, "key", 1))
+	pool, err := sqlx.ConnectContext(t.Context(), "postgres", d.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	tx, err := pool.BeginTxx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(t.Context(), `UPDATE holds SET state = 'void', amount_pence = 0, settled_by = 'system:rogue' WHERE id = $1`, h.ID); err != nil {
+		t.Fatal(err)
+	}
+	outcome := make(chan string, 1)
+	go func() { outcome <- d.outcome("capture whole", h, false) }()
+	until(t, "the capture to wait for the row", func() bool {
+		return d.number(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
+	})
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-outcome; got != "conflict hold_void" {
+		t.Errorf("the capture: %s", got)
+	}
+	if b := d.balance(org); b.Balance != 10_00 || b.Seq != 1 {
+		t.Errorf("%+v", b)
+	}
+	dbtest.Super(t, d.url, `UPDATE wallets SET held_pence = 0, spent_sms_pence = 0`) // what the rogue left undone
+}
+
+// TestWrongBooksAreNotWritten: a wallet whose row contradicts itself is not spent from, and the others of the round are.
+func TestWrongBooksAreNotWritten(t *testing.T) {
+	d := newDesk(t)
+	org, other := wallettest.Org(t, d.db, "Harbour Dental", 1_00), wallettest.Org(t, d.db, "Second Tenant", 1_00)
+	dbtest.Super(t, d.url, `ALTER TABLE wallets DROP CONSTRAINT wallets_bonus_within_balance`)
+	dbtest.Super(t, d.url, `UPDATE wallets SET bonus_pence = 101 WHERE org_id = $1`, org)
+	wrong, right := d.text(org, "wrong", 1), d.text(other, "right", 1)
+	wrong.AtOnce, right.AtOnce = true, true
+	results, err := d.gates.Together(t.Context(), right, wrong)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if results[0].Err != nil || results[1].Err == nil {
+		t.Errorf("%v, %v", results[0].Err, results[1].Err)
+	}
+	if b := d.balance(org); b.Balance != 1_00 || b.Held != 0 || b.Seq != 1 {
+		t.Errorf("%+v", b)
+	}
+	dbtest.Super(t, d.url, `UPDATE wallets SET bonus_pence = 0 WHERE org_id = $1`, org)
+}
+
 // TestExpiryGoesOnWithoutTheStuck: a hold that cannot be ended, here for want of a wallet, is an error and stays, and all
 // others end.
 func TestExpiryGoesOnWithoutTheStuck(t *testing.T) {
@@ -828,6 +889,45 @@ func TestExpire(t *testing.T) {
 	d.clock.Advance(1000 * time.Hour)
 	if n := sweep(); n != 0 || d.hold(orgs[2], flying.ID).State != wallet.HoldInFlight {
 		t.Errorf("%d expired, and what is in flight is %s", n, d.hold(orgs[2], flying.ID).State)
+	}
+}
+
+// TestExpiryLooksTwice: between the look at what is due and its end a hold may have been sent, or ended otherwise.
+func TestExpiryLooksTwice(t *testing.T) {
+	d := newDesk(t)
+	org := wallettest.Org(t, d.db, "Harbour Dental", 10_00)
+	var whats []any
+	states := []string{"open", "in_flight", "captured", "void"}
+	for i, state := range states {
+		h := d.authorise(d.text(org, fmt.Sprint(i), 1))
+		switch state {
+		case "in_flight":
+			d.outcome("send", h, true)
+		case "captured":
+			d.outcome("capture whole", h, false)
+		case "void":
+			d.outcome("void", h, false)
+		}
+		whats = append(whats, wallet.Expiring(d.settle(h)))
+	}
+	for _, end := range []struct {
+		in   time.Duration
+		open wallet.HoldState
+	}{{15*time.Minute - time.Microsecond, wallet.HoldOpen}, {time.Microsecond, wallet.HoldExpired}} {
+		d.clock.Advance(end.in)
+		results, err := d.gates.Together(t.Context(), whats...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range results {
+			want := wallet.HoldState(states[i])
+			if i == 0 {
+				want = end.open
+			}
+			if r.Err != nil || r.Value.State != want || r.Value.Repeated != (want != wallet.HoldExpired) {
+				t.Errorf("%s: %+v, %v", states[i], r.Value, r.Err)
+			}
+		}
 	}
 }
 

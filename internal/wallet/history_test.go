@@ -347,7 +347,7 @@ func TestDaysAreVerified(t *testing.T) {
 	if _, err := h.AddUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	dbtest.Super(t, h.url, `CREATE TABLE kept AS SELECT * FROM wallet_days`)
+	dbtest.Super(t, h.url, `CREATE TABLE kept AS TABLE wallet_days`)
 	for name, spoil := range map[string]string{
 		"a sum":     `UPDATE wallet_days SET sms_pence = sms_pence + 1 WHERE day = '2026-11-01'`,
 		"a balance": `UPDATE wallet_days SET balance_pence = balance_pence + 1 WHERE day = '2026-11-01'`,
@@ -370,7 +370,7 @@ func TestDaysAreVerified(t *testing.T) {
 			t.Errorf("%s that is wrong was not seen, %v", name, err)
 		}
 		dbtest.Super(t, h.url, `DELETE FROM wallet_days`)
-		dbtest.Super(t, h.url, `INSERT INTO wallet_days SELECT * FROM kept`)
+		dbtest.Super(t, h.url, `INSERT INTO wallet_days TABLE kept`)
 	}
 }
 

@@ -3,6 +3,7 @@ package wallet_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
@@ -261,7 +262,12 @@ func (s *storm) read() stored {
 func (s *storm) explain() {
 	s.t.Helper()
 	db := s.read()
-	type done struct{ before, after *entry }
+	type done struct {
+		before, after *entry
+		// since is how early the transaction may have begun in which it was done: that of a round which takes it along began
+		// with whoever led the round, who is still waiting then.
+		since time.Time
+	}
 	var order []string
 	ops := map[string]*done{}
 	logs := [][]entry{s.own}
@@ -269,13 +275,17 @@ func (s *storm) explain() {
 		logs = append(logs, p.entries())
 	}
 	for _, log := range logs {
+		waiting := map[string]time.Time{}
 		for i, e := range log {
-			if e.Op != nil {
-				ops[e.ID] = &done{before: &log[i]}
-				order = append(order, e.ID)
-			} else {
+			if e.Op == nil {
 				ops[e.ID].after = &log[i]
+				delete(waiting, e.ID)
+				continue
 			}
+			waiting[e.ID] = e.Clock
+			since := slices.MinFunc(slices.Collect(maps.Values(waiting)), time.Time.Compare)
+			ops[e.ID] = &done{before: &log[i], since: since}
+			order = append(order, e.ID)
 		}
 	}
 	wallets := s.evidence(order, func(id string) *op { return ops[id].before.Op })
@@ -289,7 +299,7 @@ func (s *storm) explain() {
 	for _, id := range order {
 		d := ops[id]
 		o := d.before.Op
-		st := step{op: o, earliest: d.before.Clock, latest: over}
+		st := step{op: o, earliest: d.since, latest: over}
 		call, end := d.before.Ticket, int64(never)
 		if d.after != nil {
 			st.answer, st.latest, end = d.after.Answer, d.after.Clock, d.after.Ticket
@@ -298,6 +308,7 @@ func (s *storm) explain() {
 			seen["lost"]++
 		}
 		if o.Kind == sweeping {
+			st.earliest = d.before.Clock // nobody takes it along
 			sweeps = append(sweeps, porcupine.Operation{Input: &st, Call: call, Return: end})
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/a-h/templ"
 	"github.com/go-analyze/charts/chartdraw"
@@ -63,9 +64,9 @@ func (p ChartProps) picture(size chartSize) templ.Component {
 		}
 		c.XAxis.Ticks = p.dayTicks(size.labels)
 		// The sum of all parts is drawn first; each part below covers what it takes of it.
-		for i := len(p.Layers) - 1; i >= 0; i-- {
-			c.Series = append(c.Series, steps(p.Layers[i].Shade, sums))
-			for j, v := range p.Layers[i].Values {
+		for _, l := range slices.Backward(p.Layers) {
+			c.Series = append(c.Series, steps(l.Shade, sums))
+			for j, v := range l.Values {
 				sums[j] -= v
 			}
 		}
