@@ -70,7 +70,7 @@ func TestGates(t *testing.T) {
 			name: "gate 5, a search in the knowledge base", path: "/api/v1/knowledge/search", body: `{"query":"open on saturdays"}`, another: `{"query":"sundays"}`,
 			status: http.StatusOK, needs: 1, price: 1,
 			done: `SELECT count(*) FROM knowledge_searches WHERE org_id = $1`,
-			breaks: func(t *testing.T) func() {
+			breaks: func(*testing.T) func() {
 				g.search.down.Store(true)
 				return func() { g.search.down.Store(false) }
 			},
