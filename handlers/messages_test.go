@@ -94,7 +94,7 @@ func TestMessagesPage(t *testing.T) {
 	wantText(t, "detail", detail, "main", "Text to +447400123456", "Sent", "£0.10", "1 segment", "SM")
 	paid := b.get(detail.doc(t).Find("#paid-by").AttrOr("href", ""))
 	wantStatus(t, "what it was paid by", paid, http.StatusOK)
-	wantText(t, "what it was paid by", paid, "main", "£0.10", "Text to +44••••••456")
+	wantText(t, "what it was paid by", paid, "main", "£0.10", "Text to +44•••••••456")
 
 	for what, c := range map[string]struct{ to, body, selector, says string }{
 		"no number":     {"hello", "Hi", "#to-error", "not a phone number"},
