@@ -274,11 +274,9 @@ func TestBooksSeeEveryFault(t *testing.T) {
 	d.clock.Advance(20 * time.Minute)
 	d.expireAll()
 	d.authorise(d.text(org, "open again", 3))
-	if _, err := wallet.New(d.db).AddUp(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	for _, c := range checkBooks(t, d.url, d.clock.Now(), "") {
-		nothing := c.Checked == 0 && !strings.HasPrefix(c.Name, "reversals-") // whose faults are planted where they are made
+		elsewhere := strings.HasPrefix(c.Name, "reversals-") || c.Name == "days-match-ledger" // whose faults are planted where they are made
+		nothing := c.Checked == 0 && !elsewhere
 		if len(c.Violations) > 0 || nothing || c.Promise == "" {
 			t.Errorf("before any fault, %s looked at %d and found %v", c.Name, c.Checked, c.Violations)
 		}
