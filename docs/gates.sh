@@ -3,8 +3,9 @@
 # a repeat is the same answer, and two at once on the last penny are one. It stops with status 1 at the first expectation
 # that is not met.
 #
+#   export RINGFENCE_ENV=development
 #   KEY=$(bin/ringfence apikey create --org "Second Tenant" --name gates | tail -n 1)
-#   bin/ringfence credit --org "Second Tenant" --amount-pence=1200 --reason "To try the gates" --reference gates
+#   bin/ringfence credit --org "Second Tenant" --amount-pence=1200 --reason "To try the gates" --reference "$(date)"
 #   KEY=$KEY docs/gates.sh
 #
 # BASE is where the server is, KEY an API key with every scope, and TO whom the text is sent to. It needs 1200p and the
@@ -148,7 +149,7 @@ wallet
 is 0 "$(field debt_pence)" "what is owed"
 ok "known: $AVAILABLE""p available, nothing owed"
 if [ "$AVAILABLE" -lt 1200 ]; then
-	echo '  --  the gates want 1200p to be tried: bin/ringfence credit --org "Second Tenant" --amount-pence=1200 --reason "To try the gates" --reference gates' >&2
+	echo '  --  the gates want 1200p to be tried: bin/ringfence credit --org "Second Tenant" --amount-pence=1200 --reason "To try the gates" --reference '"$RUN" >&2
 	exit 1
 fi
 

@@ -275,7 +275,6 @@ func asProblem(h http.Header) { h.Set("Content-Type", "application/problem+json"
 // described is what the tests below need of the description.
 type described struct {
 	Paths map[string]map[string]struct {
-		Parameters  []map[string]any
 		RequestBody struct {
 			Content map[string]struct {
 				Example  json.RawMessage

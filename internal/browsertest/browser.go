@@ -16,7 +16,7 @@ import (
 )
 
 // Patience is how long a page may take for any one thing.
-const Patience = 15 * time.Second
+const Patience = time.Minute
 
 // Browser is a running Chromium with a profile of its own. It may be shared by tests that run after one another.
 type Browser struct{ ctx context.Context } //nolint:containedctx // chromedp's handle on a browser is a context

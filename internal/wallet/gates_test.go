@@ -1039,6 +1039,15 @@ func TestDecisionsAreCounted(t *testing.T) {
 			t.Errorf("%d was allowed", i)
 		}
 	}
+	r := d.search(org, "poisoned", 1)
+	r.RequestID = "a\x00b"
+	err := d.db.InTx(t.Context(), []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
+		_, err := d.gates.AuthoriseIn(ctx, tx, r)
+		return err
+	})
+	if err == nil {
+		t.Error("the poisoned one was allowed")
+	}
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -1059,7 +1068,7 @@ func TestDecisionsAreCounted(t *testing.T) {
 		}
 	}
 	want := map[string]int{
-		"sms allowed ": 1, "sms insufficient_funds ": 1, "sms destination_not_offered ": 1, "sms idempotency_key_reused ": 1, "knowledge undecided ": 1,
+		"sms allowed ": 1, "sms insufficient_funds ": 1, "sms destination_not_offered ": 1, "sms idempotency_key_reused ": 1, "knowledge undecided ": 2,
 	}
 	if !maps.Equal(got, want) || rounds != 5 {
 		t.Errorf("counted %v in %d rounds, want %v in 5", got, rounds, want)
