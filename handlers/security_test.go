@@ -276,6 +276,7 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 	f.adjust(10) // what that cost
 	f.reversals()
 	dbtest.Super(t, f.dbURL, `INSERT INTO opt_outs (org_id, sender, recipient, word, since) VALUES ($1, '+447400123999', '+447400123456', 'STOP', now())`, f.org)
+	dbtest.Super(t, f.dbURL, `INSERT INTO notices (id, org_id, kind, subject, data, raised_at) VALUES (gen_random_uuid(), $1, 'low_balance', '1', '{}', now())`, f.org)
 	if _, err := f.deps.Gates.SetPrice(ctx, wallet.PriceChange{
 		OrgID: f.org, Action: wallet.ActionNumber, State: wallet.PriceOn, Unit: 9_00, Monthly: 1_00, Reason: "Agreed", Actor: audit.System("test"),
 	}); err != nil {
