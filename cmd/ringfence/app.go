@@ -80,7 +80,9 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 		return nil, err
 	}
 	a.messages.Register(a.registry)
-	a.knowledge = knowledge.New(knowledge.Options{DB: a.db, Gates: a.gates, Log: a.log.With("part", "knowledge")})
+	a.knowledge = knowledge.New(knowledge.Options{
+		DB: a.db, Gates: a.gates, Log: a.log.With("part", "knowledge"), Interpret: raceDetector,
+	})
 	inserter, err := jobs.NewInserter(a.db, a.log)
 	if err != nil {
 		return nil, err
