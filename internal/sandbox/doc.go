@@ -9,6 +9,9 @@
 // Host header, what it would send to Twilio's), its page and its controls under /sandbox/twilio/. Besides the magic
 // numbers of Twilio's test credentials there are NumberUndelivered, NumberFailed and NumberSilent.
 //
+// Mail is taken by SMTP at an address of its own; its page is /sandbox/mail, and /sandbox/mail.json?to= gives the messages
+// to somebody, newest first.
+//
 // The sandbox imitates what is documented at https://docs.stripe.com/api and https://www.twilio.com/docs/messaging/api
 // and refuses what it does not imitate: a parameter it would have to ignore is a 400, never a silent success.
 package sandbox

@@ -321,7 +321,7 @@ func stripeError(t *testing.T, err error) *stripe.Error {
 	return e
 }
 
-func decode[T any](t *testing.T, body string) T {
+func decode[T any](t testing.TB, body string) T {
 	t.Helper()
 	var v T
 	if err := json.Unmarshal([]byte(body), &v); err != nil {

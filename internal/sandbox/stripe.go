@@ -25,6 +25,7 @@ type Stripe struct {
 	webhookURL    string
 	webhookSecret string
 	besideTwilio  bool // the overview names Twilio's page
+	besideMail    bool // and that of mail
 	settleAfter   time.Duration
 	now           func() time.Time
 	log           *slog.Logger
@@ -185,8 +186,8 @@ const (
 func newStripe(life context.Context, o Options, base string, st *store) (*Stripe, error) {
 	s := &Stripe{
 		base: base, webhookURL: o.WebhookURL, webhookSecret: o.WebhookSecret, settleAfter: o.SettleAfter,
-		besideTwilio: o.TwilioAccountSID != "",
-		now:          o.Now, log: o.Logger, store: st, life: life,
+		besideTwilio: o.TwilioAccountSID != "", besideMail: o.MailAddr != "",
+		now: o.Now, log: o.Logger, store: st, life: life,
 		clock:    newAlarms(o.Now),
 		courier:  newCourier(o.Now),
 		delivery: map[string]*delivery{},

@@ -112,7 +112,7 @@ func (s *Stripe) showReceipt(w http.ResponseWriter, r *http.Request) {
 type indexModel struct {
 	Base, WebhookURL string
 	WebhooksOn       bool
-	Twilio           bool
+	Twilio, Mail     bool
 	Books            Books
 	Sessions         []indexSession
 	Payments         []indexPayment
@@ -163,7 +163,7 @@ var faultPresets = []faultPreset{
 func (s *Stripe) showIndex(w http.ResponseWriter, _ *http.Request) {
 	m := indexModel{
 		Base: s.base, WebhookURL: s.webhookURL, Books: s.Books(), Faults: s.Faults(), Presets: faultPresets,
-		Twilio: s.besideTwilio,
+		Twilio: s.besideTwilio, Mail: s.besideMail,
 	}
 	s.mu.Lock()
 	m.WebhooksOn = !s.settings.WebhooksOff
