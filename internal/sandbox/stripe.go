@@ -40,6 +40,7 @@ type Stripe struct {
 	customers table[customer, *customer]
 	sessions  table[session, *session]
 	intents   table[paymentIntent, *paymentIntent]
+	setups    table[setupIntent, *setupIntent]
 	methods   table[paymentMethod, *paymentMethod]
 	charges   table[charge, *charge]
 	refunds   table[refund, *refund]
@@ -89,6 +90,8 @@ type own struct {
 	SettleAt int64 `json:"settle_at,omitempty"`
 	// Outcome is what happens when a payment method is charged: empty for success, else a card error code.
 	Outcome string `json:"outcome,omitempty"`
+	// Consumed says that a payment method was used without a customer, or detached: it can never be used again.
+	Consumed bool `json:"consumed,omitempty"`
 }
 
 type table[W any, P resource[W]] struct {
@@ -207,6 +210,7 @@ func (s *Stripe) load() error {
 		func() (uint64, error) { return s.customers.load(s.store, "stripe.customers") },
 		func() (uint64, error) { return s.sessions.load(s.store, "stripe.sessions") },
 		func() (uint64, error) { return s.intents.load(s.store, "stripe.payment_intents") },
+		func() (uint64, error) { return s.setups.load(s.store, "stripe.setup_intents") },
 		func() (uint64, error) { return s.methods.load(s.store, "stripe.payment_methods") },
 		func() (uint64, error) { return s.charges.load(s.store, "stripe.charges") },
 		func() (uint64, error) { return s.refunds.load(s.store, "stripe.refunds") },
