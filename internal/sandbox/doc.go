@@ -9,6 +9,9 @@
 // another fate, or be detached, by its buttons on the overview and by POST /sandbox/stripe/payment_methods/{id}/outcome
 // (outcome=succeed, card_declined, insufficient_funds, authentication_required or expired_card) and …/{id}/detach.
 //
+// A session with invoice_creation makes an invoice (its page is /sandbox/stripe/invoices/{id}); one with tax_id_collection asks
+// for a VAT number (the form fields tax_id and business_name).
+//
 // Twilio is served under /2010-04-01/ (messages: a client's transport has to send to this host, and name it in the
 // Host header, what it would send to Twilio's), its page and its controls under /sandbox/twilio/. Besides the magic
 // numbers of Twilio's test credentials there are NumberUndelivered, NumberFailed and NumberSilent.

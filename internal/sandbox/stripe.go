@@ -42,6 +42,8 @@ type Stripe struct {
 	intents   table[paymentIntent, *paymentIntent]
 	setups    table[setupIntent, *setupIntent]
 	methods   table[paymentMethod, *paymentMethod]
+	invoices  table[invoice, *invoice]
+	taxIDs    table[taxID, *taxID]
 	charges   table[charge, *charge]
 	refunds   table[refund, *refund]
 	disputes  table[dispute, *dispute]
@@ -82,6 +84,9 @@ type own struct {
 	// Items and Intent are a session's line items and payment_intent_data, needed when it is paid.
 	Items  []lineItem  `json:"items,omitempty"`
 	Intent *intentData `json:"intent,omitempty"`
+	// UpdateName and UpdateAddress say that the customer of a session takes over what the payer entered.
+	UpdateName    bool `json:"update_name,omitempty"`
+	UpdateAddress bool `json:"update_address,omitempty"`
 	// URL is handed out in place of the checkout URL (fault bad_url).
 	URL string `json:"url,omitempty"`
 	// Session is the checkout session of a PaymentIntent, if it has one.
@@ -212,6 +217,8 @@ func (s *Stripe) load() error {
 		func() (uint64, error) { return s.intents.load(s.store, "stripe.payment_intents") },
 		func() (uint64, error) { return s.setups.load(s.store, "stripe.setup_intents") },
 		func() (uint64, error) { return s.methods.load(s.store, "stripe.payment_methods") },
+		func() (uint64, error) { return s.invoices.load(s.store, "stripe.invoices") },
+		func() (uint64, error) { return s.taxIDs.load(s.store, "stripe.tax_ids") },
 		func() (uint64, error) { return s.charges.load(s.store, "stripe.charges") },
 		func() (uint64, error) { return s.refunds.load(s.store, "stripe.refunds") },
 		func() (uint64, error) { return s.disputes.load(s.store, "stripe.disputes") },

@@ -53,10 +53,12 @@ type intentData struct {
 }
 
 var sessionParams = []string{
-	"mode", "success_url", "cancel_url", "customer", "customer_email", "customer_creation", "customer_update[*]",
+	"mode", "success_url", "cancel_url", "customer", "customer_email", "customer_creation", "customer_update[name]", "customer_update[address]",
 	"client_reference_id", "metadata[*]", "currency", "expires_at", "locale", "submit_type", "ui_mode",
 	"billing_address_collection", "payment_method_types[*]", "payment_method_options[**]",
-	"adaptive_pricing[enabled]", "allow_promotion_codes", "invoice_creation[enabled]", "automatic_tax[enabled]",
+	"adaptive_pricing[enabled]", "allow_promotion_codes", "automatic_tax[enabled]",
+	"invoice_creation[enabled]", "invoice_creation[invoice_data][description]", "invoice_creation[invoice_data][footer]",
+	"invoice_creation[invoice_data][metadata][*]",
 	"phone_number_collection[enabled]", "tax_id_collection[enabled]", "payment_method_collection",
 	"line_items[*][quantity]", "line_items[*][price_data][currency]", "line_items[*][price_data][unit_amount]",
 	"line_items[*][price_data][tax_behavior]",
@@ -84,7 +86,6 @@ func createSession(tx *txn, in *input) (any, error) {
 		CustomFields: []string{}, Locale: text(in.str("locale")), Mode: in.str("mode"), MethodCollection: "if_required",
 		PaymentMethodOptions: map[string]any{}, ShippingOptions: []string{}, Status: sessionOpen,
 		SubmitType: text(in.str("submit_type")), SuccessURL: in.str("success_url"), UIMode: "hosted",
-		InvoiceCreation: invoiceCreation{InvoiceData: map[string]any{"metadata": map[string]string{}}},
 	}
 	if err := checkURL(sess.SuccessURL, "success_url"); err != nil {
 		return nil, err
@@ -107,6 +108,13 @@ func createSession(tx *txn, in *input) (any, error) {
 	if err := readCustomer(tx, in, &sess); err != nil {
 		return nil, err
 	}
+	var o own
+	if err := readTaxCollection(in, &sess, &o); err != nil {
+		return nil, err
+	}
+	if err := readInvoiceCreation(in, &sess); err != nil {
+		return nil, err
+	}
 	if sess.ExpiresAt, err = readExpiry(tx, in); err != nil {
 		return nil, err
 	}
@@ -115,24 +123,22 @@ func createSession(tx *txn, in *input) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return tx.openSession(sess, own{}, &si), nil
+		return tx.openSession(sess, o, &si), nil
 	}
-	items, err := readItems(in, &sess)
-	if err != nil {
+	if o.Items, err = readItems(in, &sess); err != nil {
 		return nil, err
 	}
 	if sess.PaymentMethodTypes, err = readMethodTypes(in, string(sess.Currency)); err != nil {
 		return nil, err
 	}
-	intent, err := readIntentData(in)
-	if err != nil {
+	if o.Intent, err = readIntentData(in); err != nil {
 		return nil, err
 	}
 	sess.PaymentStatus = statusUnpaid
 	if sess.AmountTotal == 0 {
 		sess.PaymentStatus = statusNoPaymentRequired
 	}
-	return tx.openSession(sess, own{Items: items, Intent: intent}, nil), nil
+	return tx.openSession(sess, o, nil), nil
 }
 
 // openSession stores a session, and the SetupIntent of one that has it.
@@ -195,10 +201,8 @@ func readFlags(in *input, sess *session) error {
 		path []string
 	}{
 		{new(bool), []string{"adaptive_pricing", "enabled"}}, // not a member of this API version's object
-		{&sess.InvoiceCreation.Enabled, []string{"invoice_creation", "enabled"}},
 		{&sess.AutomaticTax.Enabled, []string{"automatic_tax", "enabled"}},
 		{&sess.PhoneNumber.Enabled, []string{"phone_number_collection", "enabled"}},
-		{new(bool), []string{"tax_id_collection", "enabled"}},
 	} {
 		if *f.into, _, err = in.boolean(f.path...); err != nil {
 			return err
@@ -228,7 +232,7 @@ func readCustomer(tx *txn, in *input, sess *session) error {
 			return noSuch("customer", id, "customer")
 		}
 		sess.Customer = text(id)
-		sess.CustomerDetails = &customerDetails{Email: c.Wire.Email, Name: c.Wire.Name, Phone: c.Wire.Phone, TaxExempt: "none"}
+		sess.CustomerDetails = &customerDetails{Email: c.Wire.Email, Name: c.Wire.Name, Phone: c.Wire.Phone, TaxExempt: "none", TaxIDs: tx.s.taxIDsOf(id)}
 		return nil
 	}
 	if sess.CustomerEmail != "" {
@@ -463,7 +467,9 @@ func (e *notOpenError) Error() string { return "the checkout session is " + e.st
 
 // entered is what a person filled in on the hosted page; all of it may be empty.
 type entered struct {
-	card string // the number of a test card
+	card     string // the number of a test card
+	vat      string // a VAT number
+	business string // the name that belongs to it
 }
 
 // act does what the person chose, once: a session that is no longer open gives *notOpenError. It returns where the
@@ -484,6 +490,10 @@ func (tx *txn) act(sessionID string, a action, e entered) (next string, err erro
 	if err != nil {
 		return "", err
 	}
+	vat, err := checkTaxID(r, e)
+	if err != nil {
+		return "", err
+	}
 	if a == actDecline {
 		chosen.here = OutcomeDecline
 	}
@@ -500,6 +510,8 @@ func (tx *txn) act(sessionID string, a action, e entered) (next string, err erro
 		if a != actPay {
 			return "", invalid("", "", "There is nothing to pay in this session: it can only be completed.")
 		}
+		tx.madeCustomer(r)
+		tx.notePayer(r, e.business, vat)
 		tx.complete(r, statusNoPaymentRequired)
 		return success, nil
 	}
@@ -515,9 +527,12 @@ func (tx *txn) act(sessionID string, a action, e entered) (next string, err erro
 			return tx.s.checkoutURL(r.Wire.ID), nil
 		}
 		tx.succeed(pi, m)
+		tx.notePayer(r, e.business, vat)
+		tx.makeInvoice(r)
 		tx.complete(r, statusPaid)
 	case actPayLater:
 		tx.process(pi, tx.addBankAccount())
+		tx.notePayer(r, e.business, vat)
 		tx.complete(r, statusUnpaid)
 	default:
 		return "", fmt.Errorf("sandbox: no action %q on a checkout page", a)
@@ -525,27 +540,36 @@ func (tx *txn) act(sessionID string, a action, e entered) (next string, err erro
 	return success, nil
 }
 
-// complete closes the session and tells of it. Without a customer the payer's details stand in it alone, unless
-// customer_creation asked for one.
+// complete closes the session and tells of it.
 func (tx *txn) complete(r *row[session], paymentStatus string) {
-	w := &r.Wire
-	w.Status, w.PaymentStatus = sessionComplete, paymentStatus
-	if w.CustomerDetails == nil {
-		w.CustomerDetails = &customerDetails{Email: "payer@example.com", TaxExempt: "none"}
-	}
-	w.CustomerDetails.Address = &address{Country: "GB", PostalCode: "SW1A 1AA"}
-	if w.CustomerDetails.Name == "" {
-		w.CustomerDetails.Name = "Sandbox Payer"
-	}
-	w.CustomerDetails.TaxIDs = []string{}
+	tx.payer(r)
+	r.Wire.Status, r.Wire.PaymentStatus = sessionComplete, paymentStatus
 	save(tx, &tx.s.sessions, r)
 	tx.emit("checkout.session.completed", tx.s.sessionView(r), nil)
 }
 
-// madeCustomer makes the customer that a session without one asked for.
+// payer fills in the details that every payer gives. Without a customer they stand in the session alone.
+func (tx *txn) payer(r *row[session]) {
+	d := r.Wire.CustomerDetails
+	if d == nil {
+		d = &customerDetails{Email: "payer@example.com", TaxExempt: "none"}
+		r.Wire.CustomerDetails = d
+	}
+	if d.Address == nil {
+		d.Address = &address{Country: "GB", PostalCode: "SW1A 1AA"}
+	}
+	if d.Name == "" {
+		d.Name = "Sandbox Payer"
+	}
+	if d.TaxIDs == nil {
+		d.TaxIDs = []collectedID{}
+	}
+}
+
+// madeCustomer makes the customer that a session without one asked for, or whose invoice needs one.
 func (tx *txn) madeCustomer(r *row[session]) {
 	w := &r.Wire
-	if w.Customer != "" || w.CustomerCreation != "always" {
+	if w.Customer != "" || w.CustomerCreation != "always" && !w.InvoiceCreation.Enabled {
 		return
 	}
 	email := w.CustomerEmail
@@ -607,6 +631,7 @@ func (tx *txn) settle(sessionID string, succeeded bool) error {
 	}
 	if succeeded {
 		tx.settleCharge(pi)
+		tx.makeInvoice(r)
 		r.Wire.PaymentStatus = statusPaid
 		save(tx, &tx.s.sessions, r)
 		tx.emit("checkout.session.async_payment_succeeded", tx.s.sessionView(r), nil)

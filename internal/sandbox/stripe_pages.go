@@ -17,7 +17,8 @@ func (s *Stripe) writePage(w http.ResponseWriter, status int, name string, model
 // checkoutModel is the hosted page.
 type checkoutModel struct {
 	ID, Status, PaymentStatus string
-	Setup                     bool
+	Setup, TaxID              bool
+	VAT, Business             string // as typed
 	Items                     []lineItem
 	Cards                     []testCard
 	Total                     int64
@@ -32,13 +33,14 @@ type checkoutModel struct {
 
 func (s *Stripe) mountCheckout(mux *http.ServeMux) {
 	mux.HandleFunc("GET /c/pay/{id}", func(w http.ResponseWriter, r *http.Request) {
-		s.showCheckout(w, r.PathValue("id"), http.StatusOK, "")
+		s.showCheckout(w, r.PathValue("id"), http.StatusOK, "", entered{})
 	})
 	for _, a := range []action{actPay, actDecline, actPayLater} {
 		mux.HandleFunc("POST /c/pay/{id}/"+string(a), func(w http.ResponseWriter, r *http.Request) {
 			id, next := r.PathValue("id"), ""
+			typed := entered{card: r.FormValue("card"), vat: r.FormValue("tax_id"), business: strings.TrimSpace(r.FormValue("business_name"))}
 			err := s.change(func(tx *txn) (err error) {
-				next, err = tx.act(id, a, entered{card: r.FormValue("card")})
+				next, err = tx.act(id, a, typed)
 				return err
 			})
 			var closed *notOpenError
@@ -47,9 +49,9 @@ func (s *Stripe) mountCheckout(mux *http.ServeMux) {
 			case err == nil:
 				http.Redirect(w, r, next, http.StatusSeeOther)
 			case errors.As(err, &closed):
-				s.showCheckout(w, id, http.StatusConflict, "")
+				s.showCheckout(w, id, http.StatusConflict, "", entered{})
 			case errors.As(err, &e):
-				s.showCheckout(w, id, e.Status, e.Message)
+				s.showCheckout(w, id, e.Status, e.Message, typed)
 			default:
 				s.logFailure(r.Context(), string(a), id, err)
 				http.Error(w, "The sandbox could not do this.", http.StatusInternalServerError)
@@ -57,13 +59,15 @@ func (s *Stripe) mountCheckout(mux *http.ServeMux) {
 		})
 	}
 	mux.HandleFunc("GET "+controlPath+"/receipts/{id}", s.showReceipt)
+	mux.HandleFunc("GET "+invoicePath+"{id}", s.showInvoice)
+	mux.HandleFunc("GET "+invoicePath+"{id}/pdf", s.showInvoice)
 	mux.HandleFunc("GET /{$}", s.showIndex)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		s.writePage(w, http.StatusNotFound, "notice.html", notice{Title: "Nothing here", Text: "The sandbox has no such page."})
 	})
 }
 
-func (s *Stripe) showCheckout(w http.ResponseWriter, id string, status int, message string) {
+func (s *Stripe) showCheckout(w http.ResponseWriter, id string, status int, message string, typed entered) {
 	s.mu.Lock()
 	r := s.sessions.get(id)
 	if r == nil {
@@ -75,7 +79,8 @@ func (s *Stripe) showCheckout(w http.ResponseWriter, id string, status int, mess
 	}
 	m := checkoutModel{
 		ID: r.Wire.ID, Status: r.Wire.Status, PaymentStatus: r.Wire.PaymentStatus, Items: r.Own.Items, Cards: testCards,
-		Total: r.Wire.AmountTotal, Currency: string(r.Wire.Currency), Setup: r.Wire.Mode == modeSetup, CancelURL: string(r.Wire.CancelURL), Notice: message,
+		Total: r.Wire.AmountTotal, Currency: string(r.Wire.Currency), Setup: r.Wire.Mode == modeSetup,
+		TaxID: r.Wire.TaxIDCollection != nil && r.Wire.TaxIDCollection.Enabled, VAT: typed.vat, Business: typed.business, CancelURL: string(r.Wire.CancelURL), Notice: message,
 		SuccessURL:    strings.ReplaceAll(r.Wire.SuccessURL, "{CHECKOUT_SESSION_ID}", r.Wire.ID),
 		PayLater:      r.Wire.AmountTotal > 0 && slices.Contains(r.Wire.PaymentMethodTypes, methodBACS),
 		SettleSeconds: int64(s.settleAfter / time.Second),
