@@ -40,17 +40,17 @@ func (m *Mail) showList(w http.ResponseWriter, r *http.Request) {
 		Addr: m.addr, Wanted: m.wanted, Limit: mailKept, To: r.FormValue("to"), Faults: m.Faults(), Presets: mailPresets,
 	}
 	model.Letters = m.Letters(model.To)
-	writePage(m.life, m.log, w, http.StatusOK, "mail.html", model)
+	writePage(r.Context(), m.log, w, http.StatusOK, "mail.html", model)
 }
 
 func (m *Mail) showLetter(w http.ResponseWriter, r *http.Request) {
 	all := m.newestFirst("")
 	i := slices.IndexFunc(all, func(one *mailed) bool { return one.key() == r.PathValue("id") })
 	if i < 0 {
-		writePage(m.life, m.log, w, http.StatusNotFound, "notice.html", notice{Title: "No such message", Text: "It was never sent here, or newer ones have taken its place."})
+		writePage(r.Context(), m.log, w, http.StatusNotFound, "notice.html", notice{Title: "No such message", Text: "It was never sent here, or newer ones have taken its place."})
 		return
 	}
-	writePage(m.life, m.log, w, http.StatusOK, "letter.html", struct {
+	writePage(r.Context(), m.log, w, http.StatusOK, "letter.html", struct {
 		Letter
 
 		Raw string

@@ -118,10 +118,10 @@ func testMethod(id string) (testCard, bool) {
 // addCard makes a payment method of a card, which belongs to nobody yet.
 func (tx *txn) addCard(c testCard) *row[paymentMethod] {
 	// The same number has the same fingerprint, whoever shows it.
-	print := sha256.Sum256([]byte(c.Number))
+	mark := sha256.Sum256([]byte(c.Number))
 	return tx.addMethod(paymentMethod{Type: methodCard, Card: &card{
 		Brand: c.Brand, Checks: cardChecks{CVC: "pass"}, Country: "GB", ExpMonth: 12,
-		ExpYear: int64(tx.now.UTC().Year() + 3), Fingerprint: hex.EncodeToString(print[:8]), Funding: "credit",
+		ExpYear: int64(tx.now.UTC().Year() + 3), Fingerprint: hex.EncodeToString(mark[:8]), Funding: "credit",
 		Last4: c.Number[len(c.Number)-4:], ThreeDUsage: &supported{Supported: true},
 	}}, c.later)
 }
