@@ -49,6 +49,7 @@ func register(d Deps) *river.Workers {
 	river.AddWorker(w, &stripeEvents{payments: d.Payments, log: d.Log})
 	river.AddWorker(w, &reconcile{payments: d.Payments})
 	river.AddWorker(w, &sweep{sweepers: d.Sweepers})
+	river.AddWorker(w, &autoTopUp{payments: d.Payments})
 	return w
 }
 
@@ -60,6 +61,9 @@ func periodic() []*river.PeriodicJob {
 		}, &river.PeriodicJobOpts{RunOnStart: true}),
 		river.NewPeriodicJob(river.PeriodicInterval(reconcileEvery), func() (river.JobArgs, *river.InsertOpts) {
 			return reconcileArgs{}, nil
+		}, &river.PeriodicJobOpts{RunOnStart: true}),
+		river.NewPeriodicJob(river.PeriodicInterval(autoTopUpEvery), func() (river.JobArgs, *river.InsertOpts) {
+			return autoTopUpArgs{}, nil
 		}, &river.PeriodicJobOpts{RunOnStart: true}),
 	}
 }
@@ -114,6 +118,7 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 			payments.QueueStripe:    {MaxWorkers: stripeWorkers, FetchCooldown: fetchCooldown, FetchPollInterval: 150 * time.Millisecond},
 			payments.QueueReversals: {MaxWorkers: reversalWorkers, FetchCooldown: fetchCooldown, FetchPollInterval: time.Second},
 			queueReconcile:          {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
+			queueAutoTopUps:         {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			river.QueueDefault:      {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 		},
 		PeriodicJobs: periodic(),

@@ -36,10 +36,14 @@ func reversing(kind string) bool {
 		kind == "refund.created" || kind == "refund.updated"
 }
 
+// apartWorked reports whether events of this type are worked apart from credits: since Stripe has to be asked, or since what
+// they are about is no payment.
+func apartWorked(kind string) bool { return reversing(kind) || kind == cardDetached }
+
 // batchOf is the job for events, each where it is worked.
 func batchOf(events ...event) (job EventBatch) {
 	for _, e := range events {
-		if reversing(e.Type) {
+		if apartWorked(e.Type) {
 			job.Reversals = append(job.Reversals, e.ID)
 		} else {
 			job.Strays = append(job.Strays, e.ID)
@@ -66,8 +70,8 @@ func (m misfit) Error() string { return string(m) }
 // askLimit bounds the questions about one payment together.
 const askLimit = 40 * time.Second
 
-// workReversals works events about refunds and disputes, payment by payment. An event whose payment Stripe could not be
-// asked about stays for a later attempt.
+// workReversals works events about refunds and disputes, payment by payment, and those about saved cards. An event whose
+// payment Stripe could not be asked about stays for a later attempt.
 func (s *Service) workReversals(ctx context.Context, ids []string) error {
 	if len(ids) == 0 {
 		return nil
@@ -86,7 +90,12 @@ func (s *Service) workReversals(ctx context.Context, ids []string) error {
 	}
 	about := map[string][]event{} // by PaymentIntent
 	var done []verdict
+	var cards []event
 	for _, e := range waiting {
+		if e.Type == cardDetached {
+			cards = append(cards, e)
+			continue
+		}
 		intent, err := e.readReversal(s.livemode)
 		if err != nil {
 			done = append(done, verdict{e.ID, stateQuarantined, err.Error()})
@@ -97,15 +106,18 @@ func (s *Service) workReversals(ctx context.Context, ids []string) error {
 	if err := s.conclude(ctx, done); err != nil {
 		return err
 	}
-	var away error // Stripe does not answer: nobody waits for it again in this round
+	if err := s.forgetCards(ctx, cards); err != nil {
+		return err
+	}
+	var gone error // Stripe does not answer: nobody waits for it again in this round
 	for _, intent := range slices.Sorted(maps.Keys(about)) {
 		events := about[intent]
-		err := away
+		err := gone
 		if err == nil {
 			err = s.reverse(ctx, intent, question, events)
 		}
-		if _, ok := errors.AsType[*stripe.Error](err); errors.Is(err, errStripeAway) && !ok {
-			away = err
+		if away(err) {
+			gone = err
 		}
 		if err == nil {
 			continue
@@ -340,6 +352,9 @@ func (s *Service) settleReversal(ctx context.Context, org uuid.UUID, a answer, e
 		}
 		failpoint.Hit(failpoint.WorkBeforeCommit)
 		if err := moveTopUps(ctx, tx, own, on, paid, credited); err != nil {
+			return err
+		}
+		if err := tell(ctx, tx, own, on, topUps, paid, credited); err != nil {
 			return err
 		}
 		verdicts = verdictsOn(mine, stateProcessed, "")
