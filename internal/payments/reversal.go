@@ -20,6 +20,7 @@ import (
 	"ringfence/internal/audit"
 	"ringfence/internal/failpoint"
 	"ringfence/internal/money"
+	"ringfence/internal/notice"
 	"ringfence/internal/wallet"
 )
 
@@ -448,7 +449,26 @@ func keepDisputes(ctx context.Context, tx *db.Tx, org uuid.UUID, intent string, 
 		    status = excluded.status, reason = excluded.reason, updated_at = excluded.updated_at
 		WHERE d.payment_intent = excluded.payment_intent`,
 		tx.Now, org, intent, pq.Array(id), pq.Array(amount), pq.Array(taken), pq.Array(status), pq.Array(reason), pq.Array(created))
-	return kept(res, err, len(list), "disputes")
+	if err := kept(res, err, len(list), "disputes"); err != nil {
+		return err
+	}
+	return notice.RaiseAll(ctx, tx, tellOfDisputes(org, list))
+}
+
+// tellOfDisputes is what people are to be told of disputes: that one was opened, and how it ended. Each is told once.
+func tellOfDisputes(org uuid.UUID, list []*stripe.Dispute) (notices []notice.Notice) {
+	for _, d := range list {
+		n := notice.Notice{OrgID: org, Kind: notice.DisputeOpened, Subject: d.ID, Data: map[string]any{"amount_pence": d.Amount}}
+		switch {
+		case openDispute(string(d.Status)):
+		case d.Status == stripe.DisputeStatusWon || d.Status == stripe.DisputeStatusLost:
+			n.Kind, n.Data["status"] = notice.DisputeClosed, string(d.Status)
+		default:
+			continue // an inquiry
+		}
+		notices = append(notices, n)
+	}
+	return notices
 }
 
 // kept makes sure that all were stored: one whose id is known with another payment was not.
