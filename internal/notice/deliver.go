@@ -276,7 +276,7 @@ func (s *Service) count(ctx context.Context) error {
 		if is.Oldest != nil {
 			age = tx.Now.Sub(*is.Oldest).Seconds()
 		}
-		s.waiting.WithLabelValues("count").Set(float64(is.Waiting)) //nolint:forbidigo // a gauge for a chart
+		s.waiting.WithLabelValues("count").Set(float64(is.Waiting))
 		s.waiting.WithLabelValues("oldest_seconds").Set(age)
 		return nil
 	})
