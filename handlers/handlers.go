@@ -19,6 +19,7 @@ import (
 
 	"ringfence/internal/auth"
 	"ringfence/internal/knowledge"
+	"ringfence/internal/notice"
 	"ringfence/internal/payments"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
@@ -41,6 +42,7 @@ type Deps struct {
 	Messages  *telephony.Messages
 	Payments  *payments.Service
 	Knowledge *knowledge.Service
+	Notices   *notice.Service
 
 	// BaseURL is our own address as browsers see it. https makes the cookie __Host- and Secure and sends HSTS; http is
 	// accepted for loopback addresses only.

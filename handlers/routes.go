@@ -55,6 +55,10 @@ func table() []Route {
 		{"POST", "/messages/quote", Session, (*app).quoteMessage},
 		{"GET", "/messages/{id}", Session, (*app).messagePage},
 
+		{"GET", "/notices", Session, (*app).noticesPage},
+		{"GET", "/settings/notices", Session, (*app).noticeSettings},
+		{"POST", "/settings/notices", Session, (*app).saveNoticeSettings},
+
 		{"GET", "/ops", Operator, (*app).ops},
 		{"GET", "/ops/stripe-events", Operator, (*app).stripeEvents},
 		{"GET", "/ops/stripe-events/replay-failed", Operator, (*app).replayFailedPage},

@@ -93,7 +93,10 @@ func matrix(f fixture) map[string]rule {
 		"GET /wallet/limits":       pages(303, 200, 200, 200, 403, 200, 403),
 		"POST /wallet/limits":      {status: [callers]int{303, 403, 403, 303, 403, 303, 403}, form: url.Values{"all": {"1000"}}},
 
-		"GET /messages": pages(303, 200, 200, 200, 403, 200, 403),
+		"GET /notices":           pages(303, 200, 200, 200, 403, 200, 403),
+		"GET /settings/notices":  pages(303, 200, 200, 200, 403, 200, 403),
+		"POST /settings/notices": {status: [callers]int{303, 303, 303, 303, 403, 303, 403}, form: url.Values{"mark": {"5.00"}, "mail": {"low_balance"}}},
+		"GET /messages":          pages(303, 200, 200, 200, 403, 200, 403),
 		"POST /messages": {
 			status: [callers]int{303, 403, 303, 303, 403, 402, 403}, form: url.Values{"to": {"+447400123456"}, "body": {"Hello"}, "key": {uuid.NewString()}},
 		},
@@ -276,7 +279,11 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 	f.adjust(10) // what that cost
 	f.reversals()
 	dbtest.Super(t, f.dbURL, `INSERT INTO opt_outs (org_id, sender, recipient, word, since) VALUES ($1, '+447400123999', '+447400123456', 'STOP', now())`, f.org)
-	dbtest.Super(t, f.dbURL, `INSERT INTO notices (id, org_id, kind, subject, data, raised_at) VALUES (gen_random_uuid(), $1, 'low_balance', '1', '{}', now())`, f.org)
+	dbtest.Super(t, f.dbURL, `INSERT INTO notices (id, org_id, kind, subject, data, raised_at) VALUES ('0191a0e8-0000-7000-8000-000000000001', $1, 'low_balance', '1', '{}', now())`, f.org)
+	dbtest.Super(t, f.dbURL, `INSERT INTO notice_mails (id, org_id, user_id, kind, notices, state, next_attempt_at, created_at)
+		VALUES (gen_random_uuid(), $1, $2, 'low_balance', '{0191a0e8-0000-7000-8000-000000000001}', 'queued', now(), now())`, f.org, ownerID)
+	dbtest.Super(t, f.dbURL, `INSERT INTO notice_preferences (org_id, user_id, kind, mail) VALUES ($1, $2, 'low_balance', true)`, f.org, ownerID)
+	dbtest.Super(t, f.dbURL, `INSERT INTO notice_marks (org_id) VALUES ($1)`, f.org)
 	if _, err := f.deps.Gates.SetPrice(ctx, wallet.PriceChange{
 		OrgID: f.org, Action: wallet.ActionNumber, State: wallet.PriceOn, Unit: 9_00, Monthly: 1_00, Reason: "Agreed", Actor: audit.System("test"),
 	}); err != nil {

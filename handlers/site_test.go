@@ -30,6 +30,7 @@ import (
 	"ringfence/internal/auth"
 	"ringfence/internal/knowledge"
 	"ringfence/internal/money"
+	"ringfence/internal/notice"
 	"ringfence/internal/payments"
 	"ringfence/internal/sandbox"
 	"ringfence/internal/telephony"
@@ -155,6 +156,9 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 	}
 	deps.Knowledge = knowledge.New(knowledge.Options{DB: s.db, Gates: deps.Gates, Log: log, Interpret: true})
 	o.deps(&deps)
+	if deps.Notices, err = notice.New(notice.Options{DB: s.db, Log: log, BaseURL: deps.BaseURL}); err != nil {
+		t.Fatal(err)
+	}
 	h, err := handlers.New(deps)
 	if err != nil {
 		t.Fatal(err)

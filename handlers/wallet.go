@@ -39,6 +39,11 @@ func (a *app) dashboard(w http.ResponseWriter, r *http.Request, v *visit) error 
 	if p.Balance, err = balance(s, rate); err != nil {
 		return err
 	}
+	told, err := a.Notices.List(r.Context(), v.who.OrgID, uuid.Nil, noticesOnDashboard)
+	if err != nil {
+		return err
+	}
+	p.Notices = notices(told)
 	if !isFragment(r) { // the page asks for its list anew whenever money moves
 		if p.Trend, err = a.trend(r, v.who.OrgID, s.Balance); err != nil {
 			return err

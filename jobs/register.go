@@ -17,6 +17,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"ringfence/db"
+	"ringfence/internal/notice"
 	"ringfence/internal/payments"
 )
 
@@ -37,6 +38,7 @@ const (
 type Deps struct {
 	DB       *db.DB
 	Payments *payments.Service
+	Notices  *notice.Service
 	Log      *slog.Logger
 	// Sweepers take their turn every 15 seconds, in this order.
 	Sweepers []Sweeper
@@ -49,6 +51,8 @@ func register(d Deps) *river.Workers {
 	river.AddWorker(w, &stripeEvents{payments: d.Payments, log: d.Log})
 	river.AddWorker(w, &reconcile{payments: d.Payments})
 	river.AddWorker(w, &sweep{sweepers: d.Sweepers})
+	river.AddWorker(w, &autoTopUp{payments: d.Payments})
+	river.AddWorker(w, &notices{notices: d.Notices})
 	return w
 }
 
@@ -60,6 +64,12 @@ func periodic() []*river.PeriodicJob {
 		}, &river.PeriodicJobOpts{RunOnStart: true}),
 		river.NewPeriodicJob(river.PeriodicInterval(reconcileEvery), func() (river.JobArgs, *river.InsertOpts) {
 			return reconcileArgs{}, nil
+		}, &river.PeriodicJobOpts{RunOnStart: true}),
+		river.NewPeriodicJob(river.PeriodicInterval(autoTopUpEvery), func() (river.JobArgs, *river.InsertOpts) {
+			return autoTopUpArgs{}, nil
+		}, &river.PeriodicJobOpts{RunOnStart: true}),
+		river.NewPeriodicJob(river.PeriodicInterval(noticesEvery), func() (river.JobArgs, *river.InsertOpts) {
+			return noticesArgs{}, nil
 		}, &river.PeriodicJobOpts{RunOnStart: true}),
 	}
 }
@@ -114,6 +124,8 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 			payments.QueueStripe:    {MaxWorkers: stripeWorkers, FetchCooldown: fetchCooldown, FetchPollInterval: 150 * time.Millisecond},
 			payments.QueueReversals: {MaxWorkers: reversalWorkers, FetchCooldown: fetchCooldown, FetchPollInterval: time.Second},
 			queueReconcile:          {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
+			queueNotices:            {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
+			queueAutoTopUps:         {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			river.QueueDefault:      {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 		},
 		PeriodicJobs: periodic(),

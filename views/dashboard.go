@@ -12,6 +12,8 @@ type DashboardPage struct {
 	CanTopUp bool
 	// Transactions are the last five.
 	Transactions []Transaction
+	// Notices are the newest things the organisation was told.
+	Notices []NoticeLine
 	// Trend is what happened lately; without days it is not shown.
 	Trend Trend
 }

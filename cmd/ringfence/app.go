@@ -20,6 +20,7 @@ import (
 	"ringfence/internal/config"
 	"ringfence/internal/knowledge"
 	"ringfence/internal/money"
+	"ringfence/internal/notice"
 	"ringfence/internal/payments"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
@@ -42,6 +43,7 @@ type app struct {
 	payments    *payments.Service
 	knowledge   *knowledge.Service
 	messages    *telephony.Messages
+	notices     *notice.Service
 }
 
 // now is the clock of the program.
@@ -83,6 +85,13 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	a.knowledge = knowledge.New(knowledge.Options{
 		DB: a.db, Gates: a.gates, Log: a.log.With("part", "knowledge"), Interpret: raceDetector,
 	})
+	a.notices, err = notice.New(notice.Options{
+		DB: a.db, Log: a.log.With("part", "notices"), SMTPURL: cfg.SMTPURL.Reveal(), From: cfg.MailFrom, BaseURL: cfg.BaseURL,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.notices.Register(a.registry)
 	inserter, err := jobs.NewInserter(a.db, a.log)
 	if err != nil {
 		return nil, err

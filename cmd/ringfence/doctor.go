@@ -12,6 +12,7 @@ import (
 	"ringfence/db/embedded"
 	"ringfence/internal/auth"
 	"ringfence/internal/config"
+	"ringfence/internal/notice"
 )
 
 type doctorCmd struct{}
@@ -69,6 +70,7 @@ func diagnoses(cfg config.Config, e *env) []diagnosis {
 			return cfg.SupabaseURL + " answers and takes the key", auth.NewSupabase(cfg.SupabaseURL, cfg.SupabaseAnonKey.Reveal()).Reachable(ctx)
 		}})
 	}
+	list = append(list, diagnosis{"mail", cfg.SMTPURL.IsSet() && cfg.LocalMailAddr() == "", func(ctx context.Context) (string, error) { return checkMail(ctx, cfg, e) }})
 	hosted := cfg.SandboxAddr != "" && cfg.StripeAPIBase == "http://"+cfg.SandboxAddr // `serve` starts it
 	return append(list,
 		diagnosis{"stripe", !hosted, func(ctx context.Context) (string, error) { return checkStripe(ctx, cfg) }},
@@ -98,6 +100,18 @@ func checkDatabase(ctx context.Context, cfg config.Config, e *env) (string, erro
 		return "", errors.Join(err, a.close())
 	}
 	return "reachable, migrated, and the working roles are bound by row-level security", errors.Join(a.db.Ping(ctx), a.close())
+}
+
+// checkMail asks the mail server whether it takes our name and password.
+func checkMail(ctx context.Context, cfg config.Config, e *env) (string, error) {
+	if !cfg.SMTPURL.IsSet() {
+		return "off: SMTP_URL is not set, so notices are shown on the pages and not mailed", nil
+	}
+	s, err := notice.New(notice.Options{Log: newLog(e.stderr, cfg.LogLevel), SMTPURL: cfg.SMTPURL.Reveal(), From: cfg.MailFrom, Timeout: 10 * time.Second})
+	if err != nil {
+		return "", err
+	}
+	return "the server answers and takes what it is shown", s.Reach(ctx)
 }
 
 // checkStripe asks Stripe who the key belongs to by way of the cheapest list there is.

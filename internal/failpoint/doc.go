@@ -6,7 +6,7 @@
 // in order. The file is read at each point, so points are armed while the process runs.
 package failpoint
 
-// The points of the way from Stripe's request to the credit.
+// The points of the way from Stripe's request to the credit, and of an automatic top-up.
 const (
 	// AcceptBeforeInsert is in the transaction that stores events, before its first statement.
 	AcceptBeforeInsert = "accept/before-insert"
@@ -20,4 +20,8 @@ const (
 	WorkBeforeCommit = "work/before-commit"
 	// WorkAfterCommit is when the credits are committed and the queue does not know yet that the job is done.
 	WorkAfterCommit = "work/after-commit"
+	// AutoTopUpBeforeAsk is when an automatic top-up is committed and Stripe has not been asked for it.
+	AutoTopUpBeforeAsk = "autotopup/before-ask"
+	// AutoTopUpAfterAsk is when Stripe has answered and nothing of it is stored.
+	AutoTopUpAfterAsk = "autotopup/after-ask"
 )

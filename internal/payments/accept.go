@@ -43,7 +43,8 @@ type EventBatch struct {
 	Orgs []uuid.UUID `json:"orgs,omitempty"`
 	// Strays are events that have to be looked at one by one: nobody knew whose they are, or they have waited too long.
 	Strays []string `json:"strays,omitempty"`
-	// Reversals are events about refunds and disputes, for which Stripe has to be asked. A job has either these or others.
+	// Reversals are events about refunds and disputes, for which Stripe has to be asked, and about saved cards. A job has
+	// either these or others.
 	Reversals []string `json:"reversals,omitempty"`
 }
 
@@ -211,7 +212,7 @@ func (s *Service) storeEvents(ctx context.Context, events []received, queue bool
 			stored[first[f.ID]] = true
 			switch {
 			case f.State != stateReceived:
-			case reversing(events[first[f.ID]].kind):
+			case apartWorked(events[first[f.ID]].kind):
 				job.Reversals = append(job.Reversals, f.ID)
 			case f.OrgID == nil:
 				job.Strays = append(job.Strays, f.ID)

@@ -68,6 +68,11 @@ func (s *Service) sessionParams(ctx context.Context, t TopUp, customer string) *
 			Metadata: metadata, Description: new("Wallet top-up"),
 		},
 	}
+	if t.SaveCard {
+		// Stripe's page says that the card is kept. A bank debit would be kept as well, so none is offered.
+		p.PaymentMethodTypes = stripe.StringSlice([]string{string(stripe.PaymentMethodTypeCard)})
+		p.PaymentIntentData.SetupFutureUsage = stripe.String(string(stripe.PaymentIntentSetupFutureUsageOffSession))
+	}
 	// Stripe must charge the pounds that were quoted, not a currency of its own choosing; v76 is older than the parameter.
 	p.AddExtra("adaptive_pricing[enabled]", "false")
 	p.Context = ctx

@@ -136,7 +136,9 @@ type fact struct {
 	customer string
 	livemode bool
 	note     string
-	at       time.Time
+	// lost says that a payment which had been under way for days has failed, so that somebody waited for it in vain.
+	lost bool
+	at   time.Time
 }
 
 // Events are the types that we act on, which is what Stripe is asked to send. refund.created and refund.updated are about
@@ -147,7 +149,7 @@ func Events() []string {
 		"checkout.session.expired", "payment_intent.succeeded", "payment_intent.payment_failed",
 		"charge.refunded", "charge.refund.updated", "refund.created", "refund.updated",
 		"charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed",
-		"charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated",
+		"charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated", cardDetached,
 	}
 }
 
@@ -184,7 +186,7 @@ func read(kind string, payload []byte) (f fact, handled bool, err error) {
 	case "checkout.session.async_payment_succeeded":
 		f.state, f.paid = Paid, money.Pence(o.AmountTotal)
 	case "checkout.session.async_payment_failed":
-		f.state, f.note = Failed, "The payment did not go through. Nothing was added."
+		f.state, f.note, f.lost = Failed, "The payment did not go through. Nothing was added.", true
 	case "checkout.session.expired":
 		f.state = Expired
 	case "payment_intent.succeeded":

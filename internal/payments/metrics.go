@@ -22,6 +22,8 @@ type Metrics struct {
 	healedPence   prometheus.Counter
 	healedDelay   prometheus.Histogram
 	disagreements prometheus.Gauge
+
+	automatic *prometheus.CounterVec
 }
 
 // NewMetrics makes the collectors; Register shows them.
@@ -59,6 +61,9 @@ func NewMetrics() *Metrics {
 		disagreements: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "ringfence_reconciliation_disagreements", Help: "What the last comparison with Stripe could not agree on, and an operator must look at.",
 		}),
+		automatic: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ringfence_auto_top_ups_total", Help: "Automatic top-ups by what came of them: begun, charged, failed.",
+		}, []string{"outcome"}),
 	}
 }
 
@@ -73,5 +78,5 @@ func (m *Metrics) reversed(kind wallet.Kind, amount money.Pence) {
 
 // Register adds the collectors to a registry.
 func (m *Metrics) Register(r prometheus.Registerer) {
-	r.MustRegister(m.received, m.worked, m.credits, m.pence, m.delay, m.reversal, m.reconciled, m.reconciledAt, m.healed, m.healedPence, m.healedDelay, m.disagreements)
+	r.MustRegister(m.received, m.worked, m.credits, m.pence, m.delay, m.reversal, m.reconciled, m.reconciledAt, m.healed, m.healedPence, m.healedDelay, m.disagreements, m.automatic)
 }

@@ -251,13 +251,13 @@ func (s *Service) triage(ctx context.Context, ids []string) (work []event, askin
 	return work, asking, err
 }
 
-// apart takes the events for which Stripe has to be asked out of a list, and gives their ids.
+// apart takes the events that are worked apart from credits out of a list, and gives their ids.
 func apart(events []event) (others []event, asking []string) {
 	others = slices.DeleteFunc(events, func(e event) bool {
-		if reversing(e.Type) {
+		if apartWorked(e.Type) {
 			asking = append(asking, e.ID)
 		}
-		return reversing(e.Type)
+		return apartWorked(e.Type)
 	})
 	return others, asking
 }
@@ -323,9 +323,10 @@ func finish(ctx context.Context, tx *db.Tx, verdicts []verdict) error {
 
 // topUpRow is what judging an event needs of its top-up.
 type topUpRow struct {
-	ID       uuid.UUID `db:"id"`
-	OrgID    uuid.UUID `db:"org_id"`
-	Customer string    `db:"customer_id"`
+	ID        uuid.UUID `db:"id"`
+	OrgID     uuid.UUID `db:"org_id"`
+	Customer  string    `db:"customer_id"`
+	Automatic bool      `db:"automatic"`
 }
 
 // settle works those of the events that wait and belong to the organisations, in one transaction that sees exactly those.
@@ -367,6 +368,9 @@ func (s *Service) settle(ctx context.Context, orgs []uuid.UUID, ids []string) (a
 		if err := moveTopUps(ctx, tx, events, verdicts, paid, credited); err != nil {
 			return err
 		}
+		if err := tell(ctx, tx, events, verdicts, topUps, paid, credited); err != nil {
+			return err
+		}
 		return finish(ctx, tx, verdicts)
 	})
 	if err != nil {
@@ -406,7 +410,7 @@ func lockTopUps(ctx context.Context, tx *db.Tx, events []event) (map[uuid.UUID]t
 	}
 	var rows []topUpRow
 	if err := tx.SelectContext(ctx, &rows, `
-		SELECT t.id, t.org_id, coalesce(c.customer_id, '') AS customer_id
+		SELECT t.id, t.org_id, coalesce(c.customer_id, '') AS customer_id, t.automatic
 		FROM top_ups t LEFT JOIN stripe_customers c ON c.org_id = t.org_id
 		WHERE t.id = ANY($1) ORDER BY t.id FOR NO KEY UPDATE OF t`, pq.Array(ids)); err != nil {
 		return nil, fmt.Errorf("couldn't lock the top-ups: %w", err)

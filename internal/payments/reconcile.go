@@ -323,12 +323,16 @@ func (r *reconciliation) work(ctx context.Context, events []received) error {
 	}
 	var job EventBatch
 	var again []string
+	reversals := 0
 	for i, e := range events {
 		switch {
 		case !stored[i]: // its webhook has come meanwhile, or it was made of the same thing before
 			again = append(again, e.id)
-		case reversing(e.kind):
+		case apartWorked(e.kind):
 			job.Reversals = append(job.Reversals, e.id)
+			if reversing(e.kind) {
+				reversals++
+			}
 		default:
 			job.Strays = append(job.Strays, e.id)
 		}
@@ -342,7 +346,7 @@ func (r *reconciliation) work(ctx context.Context, events []received) error {
 	if err := r.workReversals(ctx, job.Reversals); err != nil {
 		return err
 	}
-	r.report.Reversals += len(job.Reversals)
+	r.report.Reversals += reversals
 	after, err := r.credits(ctx, intents)
 	if err != nil {
 		return err

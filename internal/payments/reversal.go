@@ -20,6 +20,7 @@ import (
 	"ringfence/internal/audit"
 	"ringfence/internal/failpoint"
 	"ringfence/internal/money"
+	"ringfence/internal/notice"
 	"ringfence/internal/wallet"
 )
 
@@ -36,10 +37,14 @@ func reversing(kind string) bool {
 		kind == "refund.created" || kind == "refund.updated"
 }
 
+// apartWorked reports whether events of this type are worked apart from credits: since Stripe has to be asked, or since what
+// they are about is no payment.
+func apartWorked(kind string) bool { return reversing(kind) || kind == cardDetached }
+
 // batchOf is the job for events, each where it is worked.
 func batchOf(events ...event) (job EventBatch) {
 	for _, e := range events {
-		if reversing(e.Type) {
+		if apartWorked(e.Type) {
 			job.Reversals = append(job.Reversals, e.ID)
 		} else {
 			job.Strays = append(job.Strays, e.ID)
@@ -66,8 +71,8 @@ func (m misfit) Error() string { return string(m) }
 // askLimit bounds the questions about one payment together.
 const askLimit = 40 * time.Second
 
-// workReversals works events about refunds and disputes, payment by payment. An event whose payment Stripe could not be
-// asked about stays for a later attempt.
+// workReversals works events about refunds and disputes, payment by payment, and those about saved cards. An event whose
+// payment Stripe could not be asked about stays for a later attempt.
 func (s *Service) workReversals(ctx context.Context, ids []string) error {
 	if len(ids) == 0 {
 		return nil
@@ -86,7 +91,12 @@ func (s *Service) workReversals(ctx context.Context, ids []string) error {
 	}
 	about := map[string][]event{} // by PaymentIntent
 	var done []verdict
+	var cards []event
 	for _, e := range waiting {
+		if e.Type == cardDetached {
+			cards = append(cards, e)
+			continue
+		}
 		intent, err := e.readReversal(s.livemode)
 		if err != nil {
 			done = append(done, verdict{e.ID, stateQuarantined, err.Error()})
@@ -97,15 +107,18 @@ func (s *Service) workReversals(ctx context.Context, ids []string) error {
 	if err := s.conclude(ctx, done); err != nil {
 		return err
 	}
-	var away error // Stripe does not answer: nobody waits for it again in this round
+	if err := s.forgetCards(ctx, cards); err != nil {
+		return err
+	}
+	var gone error // Stripe does not answer: nobody waits for it again in this round
 	for _, intent := range slices.Sorted(maps.Keys(about)) {
 		events := about[intent]
-		err := away
+		err := gone
 		if err == nil {
 			err = s.reverse(ctx, intent, question, events)
 		}
-		if _, ok := errors.AsType[*stripe.Error](err); errors.Is(err, errStripeAway) && !ok {
-			away = err
+		if away(err) {
+			gone = err
 		}
 		if err == nil {
 			continue
@@ -342,6 +355,9 @@ func (s *Service) settleReversal(ctx context.Context, org uuid.UUID, a answer, e
 		if err := moveTopUps(ctx, tx, own, on, paid, credited); err != nil {
 			return err
 		}
+		if err := tell(ctx, tx, own, on, topUps, paid, credited); err != nil {
+			return err
+		}
 		verdicts = verdictsOn(mine, stateProcessed, "")
 		return finish(ctx, tx, verdicts)
 	})
@@ -433,7 +449,26 @@ func keepDisputes(ctx context.Context, tx *db.Tx, org uuid.UUID, intent string, 
 		    status = excluded.status, reason = excluded.reason, updated_at = excluded.updated_at
 		WHERE d.payment_intent = excluded.payment_intent`,
 		tx.Now, org, intent, pq.Array(id), pq.Array(amount), pq.Array(taken), pq.Array(status), pq.Array(reason), pq.Array(created))
-	return kept(res, err, len(list), "disputes")
+	if err := kept(res, err, len(list), "disputes"); err != nil {
+		return err
+	}
+	return notice.RaiseAll(ctx, tx, tellOfDisputes(org, list))
+}
+
+// tellOfDisputes is what people are to be told of disputes: that one was opened, and how it ended. Each is told once.
+func tellOfDisputes(org uuid.UUID, list []*stripe.Dispute) (notices []notice.Notice) {
+	for _, d := range list {
+		n := notice.Notice{OrgID: org, Kind: notice.DisputeOpened, Subject: d.ID, Data: map[string]any{"amount_pence": d.Amount}}
+		switch {
+		case openDispute(string(d.Status)):
+		case d.Status == stripe.DisputeStatusWon || d.Status == stripe.DisputeStatusLost:
+			n.Kind, n.Data["status"] = notice.DisputeClosed, string(d.Status)
+		default:
+			continue // an inquiry
+		}
+		notices = append(notices, n)
+	}
+	return notices
 }
 
 // kept makes sure that all were stored: one whose id is known with another payment was not.

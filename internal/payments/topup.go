@@ -48,12 +48,16 @@ type TopUp struct {
 	// Paid is what Stripe has received for it, in pence.
 	Paid money.Pence `db:"paid_pence"`
 	// Note is the newest thing Stripe said that the customer should know, such as a decline; empty otherwise.
-	Note      string    `db:"note"`
+	Note string `db:"note"`
+	// SaveCard says that the payer wants the card to be kept for automatic top-ups.
+	SaveCard bool `db:"save_card"`
+	// Automatic says that we charge it to the saved card by ourselves, for what UserID has allowed.
+	Automatic bool      `db:"automatic"`
 	CreatedAt time.Time `db:"created_at"`
 }
 
 const topUpColumns = `id, org_id, user_id, amount_pence, usd_cents, rate_id, state, attempt,
-	coalesce(session_id, '') AS session_id, coalesce(checkout_url, '') AS checkout_url, paid_pence, note, created_at`
+	coalesce(session_id, '') AS session_id, coalesce(checkout_url, '') AS checkout_url, paid_pence, note, save_card, automatic, created_at`
 
 // Quote is what a top-up would charge and bring.
 type Quote struct {
@@ -168,12 +172,13 @@ func (s *Service) current(t TopUp) TopUp {
 }
 
 // Unfinished gives the top-ups that somebody may still be waiting for, newest first: the user's own that are open or
-// being created since less than a day, and the whole organisation's delayed payments under way.
+// being created since less than a day, and the whole organisation's delayed payments under way. Nobody waits for automatic
+// ones: see [Service.AutoTopUp].
 func (s *Service) Unfinished(ctx context.Context, org, user uuid.UUID) (list []TopUp, err error) {
 	err = s.db.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
 		return tx.SelectContext(ctx, &list, `
 			SELECT `+topUpColumns+` FROM top_ups
-			WHERE org_id = $1 AND (state = 'processing' OR user_id = $2 AND state IN ('creating', 'open') AND created_at > $3)
+			WHERE org_id = $1 AND NOT automatic AND (state = 'processing' OR user_id = $2 AND state IN ('creating', 'open') AND created_at > $3)
 			ORDER BY created_at DESC, id DESC LIMIT 10`, org, user, tx.Now.Add(-24*time.Hour))
 	})
 	for i := range list {
@@ -189,6 +194,16 @@ func (s *Service) Unfinished(ctx context.Context, org, user uuid.UUID) (list []T
 // Errors: faults on the fields as Quote; Unavailable when Stripe could not answer (safe to try again: the same
 // idempotency key makes at most one session); Declined when Stripe refused.
 func (s *Service) StartTopUp(ctx context.Context, org, user uuid.UUID, amount, currency string) (TopUp, error) {
+	return s.startTopUp(ctx, org, user, amount, currency, false)
+}
+
+// StartTopUpKeepingCard is [Service.StartTopUp] for a payer who agrees to [SaveCardWords]: once it is paid, its card is
+// the organisation's saved card.
+func (s *Service) StartTopUpKeepingCard(ctx context.Context, org, user uuid.UUID, amount, currency string) (TopUp, error) {
+	return s.startTopUp(ctx, org, user, amount, currency, true)
+}
+
+func (s *Service) startTopUp(ctx context.Context, org, user uuid.UUID, amount, currency string, saveCard bool) (TopUp, error) {
 	q, err := s.Quote(ctx, amount, currency)
 	if err != nil {
 		return TopUp{}, err
@@ -197,7 +212,7 @@ func (s *Service) StartTopUp(ctx context.Context, org, user uuid.UUID, amount, c
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 25*time.Second)
 	defer cancel()
 	for range 3 {
-		t, err := s.claim(ctx, org, user, q)
+		t, err := s.claim(ctx, org, user, q, saveCard)
 		if err != nil {
 			return TopUp{}, err
 		}
@@ -212,8 +227,13 @@ func (s *Service) StartTopUp(ctx context.Context, org, user uuid.UUID, amount, c
 	return TopUp{}, fault.New(fault.Unavailable, "Your earlier top-up of this amount is just finishing. Please try again in a moment.")
 }
 
-// claim gives the one open top-up of this organisation, user and amount, making it where there is none.
-func (s *Service) claim(ctx context.Context, org, user uuid.UUID, q Quote) (t TopUp, err error) {
+// claim gives the one open top-up of this organisation, user, amount and wish to keep the card, making it where there is
+// none.
+func (s *Service) claim(ctx context.Context, org, user uuid.UUID, q Quote, saveCard bool) (t TopUp, err error) {
+	consent := ""
+	if saveCard {
+		consent = SaveCardWords
+	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return TopUp{}, fmt.Errorf("couldn't make a top-up id: %w", err)
@@ -221,10 +241,10 @@ func (s *Service) claim(ctx context.Context, org, user uuid.UUID, q Quote) (t To
 	err = s.db.InTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
 		// Touching the row that is there already is what makes RETURNING give it.
 		if err := tx.GetContext(ctx, &t, `
-			INSERT INTO top_ups (id, org_id, user_id, amount_pence, usd_cents, rate_id, state, created_at, updated_at)
-			VALUES ($1, $2, $3, $4, $5, $6, 'creating', $7, $7)
-			ON CONFLICT (org_id, user_id, amount_pence) WHERE state IN ('creating', 'open') DO UPDATE SET updated_at = $7
-			RETURNING `+topUpColumns, id, org, user, q.Charge, q.USD, q.RateID, tx.Now); err != nil {
+			INSERT INTO top_ups (id, org_id, user_id, amount_pence, usd_cents, rate_id, state, save_card, consent, created_at, updated_at)
+			VALUES ($1, $2, $3, $4, $5, $6, 'creating', $8, $9, $7, $7)
+			ON CONFLICT (org_id, user_id, amount_pence, save_card) WHERE state IN ('creating', 'open') AND NOT automatic DO UPDATE SET updated_at = $7
+			RETURNING `+topUpColumns, id, org, user, q.Charge, q.USD, q.RateID, tx.Now, saveCard, consent); err != nil {
 			return fmt.Errorf("couldn't store the top-up: %w", err)
 		}
 		if t.ID != id {
@@ -232,7 +252,7 @@ func (s *Service) claim(ctx context.Context, org, user uuid.UUID, q Quote) (t To
 		}
 		return audit.Record(ctx, tx, audit.Entry{
 			OrgID: org, Actor: audit.User(user), Action: "topup.started", Subject: id.String(),
-			Detail: map[string]any{"amount_pence": int64(q.Charge), "usd_cents": int64(q.USD), "rate_id": q.RateID},
+			Detail: map[string]any{"amount_pence": int64(q.Charge), "usd_cents": int64(q.USD), "rate_id": q.RateID, "save_card": saveCard},
 		})
 	})
 	return t, err
