@@ -195,6 +195,26 @@ func TestShapesAreStripes(t *testing.T) {
 	b.post("/sandbox/stripe/refunds/" + re.ID + "/fail")
 	_, _, body := b.post("/sandbox/stripe/charges/" + refunded.PaymentIntent.LatestCharge.ID + "/dispute")
 	b.post("/sandbox/stripe/disputes/" + decode[stripe.Dispute](t, body).ID + "/close?outcome=won")
+	saved := b.saved(cust.ID, cardLater)
+	if _, err := b.api.PaymentIntents.New(offSession(cust.ID, saved, 3950)); err == nil {
+		t.Error("the card was not declined")
+	}
+	setup, err := b.setupSession(cust.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.post(setup.URL + "/decline")
+	b.post(setup.URL + "/pay")
+	given, err := b.setupSession(cust.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.api.CheckoutSessions.Expire(given.ID, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Stripe().Detach(saved); err != nil {
+		t.Fatal(err)
+	}
 	// The open session with its declined payment, with what it points to expanded.
 	gp := &stripe.CheckoutSessionParams{}
 	gp.AddExpand("payment_intent.latest_charge")
@@ -236,7 +256,7 @@ func TestShapesAreStripes(t *testing.T) {
 	if it.Err() != nil {
 		t.Fatal(it.Err())
 	}
-	for _, kind := range []string{"customer", "checkout.session", "payment_intent", "charge", "refund", "dispute"} {
+	for _, kind := range []string{"customer", "checkout.session", "payment_intent", "charge", "refund", "dispute", "payment_method", "setup_intent"} {
 		if !kinds[kind] {
 			t.Errorf("no event about a %s", kind)
 		}

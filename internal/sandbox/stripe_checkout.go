@@ -20,6 +20,9 @@ const (
 	statusUnpaid            = "unpaid"
 	statusNoPaymentRequired = "no_payment_required"
 
+	modePayment = "payment"
+	modeSetup   = "setup"
+
 	methodCard = "card"
 	methodBACS = "bacs_debit"
 )
@@ -62,9 +65,11 @@ var sessionParams = []string{
 	"payment_intent_data[description]", "payment_intent_data[metadata][*]", "payment_intent_data[receipt_email]",
 	"payment_intent_data[setup_future_usage]", "payment_intent_data[capture_method]",
 	"payment_intent_data[statement_descriptor]", "payment_intent_data[statement_descriptor_suffix]",
+	"setup_intent_data[description]", "setup_intent_data[metadata][*]",
 }
 
-// createSession is https://docs.stripe.com/api/checkout/sessions/create for one-time payments on the hosted page.
+// createSession is https://docs.stripe.com/api/checkout/sessions/create for one-time payments, and for saving a card, on
+// the hosted page.
 func createSession(tx *txn, in *input) (any, error) {
 	if err := in.allow(sessionParams...); err != nil {
 		return nil, err
@@ -76,7 +81,7 @@ func createSession(tx *txn, in *input) (any, error) {
 		ID: newID("cs_test_a1", 56), Object: "checkout.session", Created: tx.created(),
 		BillingAddress: text(in.str("billing_address_collection")), CancelURL: text(in.str("cancel_url")),
 		ClientReferenceID: text(in.str("client_reference_id")), CustomerEmail: text(in.str("customer_email")),
-		CustomFields: []string{}, Locale: text(in.str("locale")), Mode: "payment", MethodCollection: "if_required",
+		CustomFields: []string{}, Locale: text(in.str("locale")), Mode: in.str("mode"), MethodCollection: "if_required",
 		PaymentMethodOptions: map[string]any{}, ShippingOptions: []string{}, Status: sessionOpen,
 		SubmitType: text(in.str("submit_type")), SuccessURL: in.str("success_url"), UIMode: "hosted",
 		InvoiceCreation: invoiceCreation{InvoiceData: map[string]any{"metadata": map[string]string{}}},
@@ -105,11 +110,18 @@ func createSession(tx *txn, in *input) (any, error) {
 	if sess.ExpiresAt, err = readExpiry(tx, in); err != nil {
 		return nil, err
 	}
+	if sess.Mode == modeSetup {
+		si, err := readSetup(tx, in, &sess)
+		if err != nil {
+			return nil, err
+		}
+		return tx.openSession(sess, own{}, &si), nil
+	}
 	items, err := readItems(in, &sess)
 	if err != nil {
 		return nil, err
 	}
-	if sess.PaymentMethodTypes, err = readMethodTypes(in, sess.Currency); err != nil {
+	if sess.PaymentMethodTypes, err = readMethodTypes(in, string(sess.Currency)); err != nil {
 		return nil, err
 	}
 	intent, err := readIntentData(in)
@@ -120,18 +132,26 @@ func createSession(tx *txn, in *input) (any, error) {
 	if sess.AmountTotal == 0 {
 		sess.PaymentStatus = statusNoPaymentRequired
 	}
-	r := add(tx, &tx.s.sessions, sess, own{Items: items, Intent: intent})
+	return tx.openSession(sess, own{Items: items, Intent: intent}, nil), nil
+}
+
+// openSession stores a session, and the SetupIntent of one that has it.
+func (tx *txn) openSession(sess session, o own, si *setupIntent) *row[session] {
+	if si != nil {
+		tx.emit("setup_intent.created", &add(tx, &tx.s.setups, *si, own{}).Wire, nil)
+	}
+	r := add(tx, &tx.s.sessions, sess, o)
 	tx.then(func() { tx.s.expireAt(sess.ID, sess.ExpiresAt) })
-	return r, nil
+	return r
 }
 
 func checkMode(in *input) error {
 	switch mode := in.str("mode"); mode {
-	case "payment":
+	case modePayment, modeSetup:
 	case "":
 		return missing("mode")
-	case "setup", "subscription":
-		return invalid("", "mode", "The sandbox imitates mode=payment only, not %s.", mode)
+	case "subscription":
+		return invalid("", "mode", "The sandbox imitates mode=payment and mode=setup only, not %s.", mode)
 	default:
 		return invalid("", "mode", "Invalid mode: must be one of payment, setup, or subscription")
 	}
@@ -140,6 +160,9 @@ func checkMode(in *input) error {
 	}
 	if c := in.str("payment_intent_data", "capture_method"); c != "" && !strings.HasPrefix(c, "automatic") {
 		return invalid("", "payment_intent_data[capture_method]", "The sandbox imitates automatic capture only.")
+	}
+	if in.has("setup_intent_data") && in.str("mode") != modeSetup {
+		return invalid("", "setup_intent_data", "You can only pass `setup_intent_data` in `setup` mode.")
 	}
 	return nil
 }
@@ -261,10 +284,10 @@ func readItems(in *input, sess *session) ([]lineItem, error) {
 			return nil, invalid("", joinKey(at("price_data", "currency")),
 				"Invalid currency: %s. The sandbox supports these currencies: gbp, usd, eur", currency)
 		}
-		if sess.Currency != "" && sess.Currency != currency {
+		if sess.Currency != "" && string(sess.Currency) != currency {
 			return nil, invalid("", "line_items", "The price specified only supports `%s`. All line items must use one currency.", currency)
 		}
-		sess.Currency = currency
+		sess.Currency = text(currency)
 		if item.Name == "" {
 			return nil, missing(joinKey(at("price_data", "product_data", "name")))
 		}
@@ -295,7 +318,7 @@ func readItems(in *input, sess *session) ([]lineItem, error) {
 		sess.AmountTotal += item.UnitAmount * item.Quantity
 		items = append(items, item)
 	}
-	if given := strings.ToLower(in.str("currency")); given != "" && given != sess.Currency {
+	if given := strings.ToLower(in.str("currency")); given != "" && given != string(sess.Currency) {
 		return nil, invalid("", "currency", "The currency does not match that of the line items.")
 	}
 	sess.AmountSubtotal = sess.AmountTotal
@@ -303,9 +326,9 @@ func readItems(in *input, sess *session) ([]lineItem, error) {
 		return nil, tooLarge("line_items")
 	}
 	// Nothing at all to pay is allowed: such a session ends as no_payment_required.
-	if least := minimums[sess.Currency]; sess.AmountTotal > 0 && sess.AmountTotal < least {
+	if least := minimums[string(sess.Currency)]; sess.AmountTotal > 0 && sess.AmountTotal < least {
 		return nil, invalid("amount_too_small", "line_items",
-			"The Checkout Session's total amount due must add up to at least %s %s", amountText(least, sess.Currency), sess.Currency)
+			"The Checkout Session's total amount due must add up to at least %s %s", amountText(least, string(sess.Currency)), sess.Currency)
 	}
 	return items, nil
 }
@@ -405,6 +428,7 @@ func (tx *txn) expire(r *row[session]) {
 	if pi := tx.s.intents.get(string(r.Wire.PaymentIntent)); pi != nil && strings.HasPrefix(pi.Wire.Status, "requires_") {
 		tx.cancel(pi, "automatic")
 	}
+	tx.cancelSetup(string(r.Wire.SetupIntent))
 	tx.emit("checkout.session.expired", tx.s.sessionView(r), nil)
 }
 
@@ -437,9 +461,14 @@ type notOpenError struct{ status string }
 
 func (e *notOpenError) Error() string { return "the checkout session is " + e.status }
 
+// entered is what a person filled in on the hosted page; all of it may be empty.
+type entered struct {
+	card string // the number of a test card
+}
+
 // act does what the person chose, once: a session that is no longer open gives *notOpenError. It returns where the
 // browser goes next.
-func (tx *txn) act(sessionID string, a action) (next string, err error) {
+func (tx *txn) act(sessionID string, a action, e entered) (next string, err error) {
 	r := tx.s.sessions.get(sessionID)
 	if r == nil {
 		return "", noSuch("checkout.session", sessionID, "")
@@ -451,6 +480,22 @@ func (tx *txn) act(sessionID string, a action) (next string, err error) {
 		return "", &notOpenError{status: r.Wire.Status}
 	}
 	success := strings.ReplaceAll(r.Wire.SuccessURL, "{CHECKOUT_SESSION_ID}", r.Wire.ID)
+	chosen, err := findCard(e.card)
+	if err != nil {
+		return "", err
+	}
+	if a == actDecline {
+		chosen.here = OutcomeDecline
+	}
+	if r.Wire.Mode == modeSetup {
+		if a == actPayLater {
+			return "", invalid("", "", "There is nothing to pay in this session: it saves a card.")
+		}
+		if !tx.saveCard(r, chosen) {
+			return tx.s.checkoutURL(r.Wire.ID), nil
+		}
+		return success, nil
+	}
 	if r.Wire.AmountTotal == 0 {
 		if a != actPay {
 			return "", invalid("", "", "There is nothing to pay in this session: it can only be completed.")
@@ -463,15 +508,17 @@ func (tx *txn) act(sessionID string, a action) (next string, err error) {
 	}
 	pi := tx.sessionIntent(r)
 	switch a {
-	case actPay:
-		tx.succeed(pi, tx.newMethod(methodCard, r, pi))
+	case actPay, actDecline:
+		m := tx.addCard(chosen)
+		if f, fails := failures[chosen.here]; fails {
+			tx.decline(pi, m, f)
+			return tx.s.checkoutURL(r.Wire.ID), nil
+		}
+		tx.succeed(pi, m)
 		tx.complete(r, statusPaid)
 	case actPayLater:
-		tx.process(pi, tx.newMethod(methodBACS, r, pi))
+		tx.process(pi, tx.addBankAccount())
 		tx.complete(r, statusUnpaid)
-	case actDecline:
-		tx.decline(pi, tx.newMethod(methodCard, r, pi), cardDeclined)
-		return tx.s.checkoutURL(r.Wire.ID), nil
 	default:
 		return "", fmt.Errorf("sandbox: no action %q on a checkout page", a)
 	}
@@ -495,24 +542,31 @@ func (tx *txn) complete(r *row[session], paymentStatus string) {
 	tx.emit("checkout.session.completed", tx.s.sessionView(r), nil)
 }
 
+// madeCustomer makes the customer that a session without one asked for.
+func (tx *txn) madeCustomer(r *row[session]) {
+	w := &r.Wire
+	if w.Customer != "" || w.CustomerCreation != "always" {
+		return
+	}
+	email := w.CustomerEmail
+	if email == "" {
+		email = "payer@example.com"
+	}
+	w.Customer = text(tx.addCustomer(customer{Email: email, Name: "Sandbox Payer", Metadata: map[string]string{}}).Wire.ID)
+}
+
 // sessionIntent gives the session's PaymentIntent, which is made at the first attempt to pay.
 func (tx *txn) sessionIntent(r *row[session]) *row[paymentIntent] {
 	if pi := tx.s.intents.get(string(r.Wire.PaymentIntent)); pi != nil {
 		return pi
 	}
+	tx.madeCustomer(r)
 	w := &r.Wire
-	if w.Customer == "" && w.CustomerCreation == "always" {
-		email := w.CustomerEmail
-		if email == "" {
-			email = "payer@example.com"
-		}
-		w.Customer = text(tx.addCustomer(customer{Email: email, Name: "Sandbox Payer", Metadata: map[string]string{}}).Wire.ID)
-	}
 	d := r.Own.Intent
 	if d == nil {
 		d = &intentData{}
 	}
-	pi := newIntent(tx, w.AmountTotal, w.Currency)
+	pi := newIntent(tx, w.AmountTotal, string(w.Currency))
 	pi.Customer, pi.Description, pi.ReceiptEmail = w.Customer, text(d.Description), text(d.ReceiptEmail)
 	pi.SetupFutureUsage, pi.StatementDescriptor = text(d.SetupFutureUsage), text(d.StatementDescriptor)
 	pi.StatementSuffix, pi.PaymentMethodTypes = text(d.StatementSuffix), w.PaymentMethodTypes

@@ -101,7 +101,7 @@ type session struct {
 	Consent              null              `json:"consent"`
 	ConsentCollection    null              `json:"consent_collection"`
 	Created              int64             `json:"created"`
-	Currency             string            `json:"currency"`
+	Currency             text              `json:"currency"`
 	CurrencyConversion   null              `json:"currency_conversion"`
 	CustomFields         []string          `json:"custom_fields"`
 	CustomText           customText        `json:"custom_text"`
@@ -125,7 +125,7 @@ type session struct {
 	PaymentStatus        string            `json:"payment_status"`
 	PhoneNumber          enabled           `json:"phone_number_collection"`
 	RecoveredFrom        null              `json:"recovered_from"`
-	SetupIntent          null              `json:"setup_intent"`
+	SetupIntent          text              `json:"setup_intent"`
 	ShippingAddress      null              `json:"shipping_address_collection"`
 	ShippingCost         null              `json:"shipping_cost"`
 	ShippingDetails      null              `json:"shipping_details"`
@@ -138,6 +138,20 @@ type session struct {
 	UIMode               string            `json:"ui_mode"`
 	// URL is the hosted page while the session is open, null afterwards.
 	URL text `json:"url"`
+}
+
+// MarshalJSON implements json.Marshaler: where nothing is to be paid, the amounts are null.
+func (s session) MarshalJSON() ([]byte, error) {
+	type plain session
+	if s.Mode != modeSetup {
+		return json.Marshal(plain(s))
+	}
+	return json.Marshal(struct {
+		plain
+
+		AmountSubtotal null `json:"amount_subtotal"`
+		AmountTotal    null `json:"amount_total"`
+	}{plain: plain(s)})
 }
 
 type automaticTax struct {

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"slices"
@@ -16,7 +17,9 @@ func (s *Stripe) writePage(w http.ResponseWriter, status int, name string, model
 // checkoutModel is the hosted page.
 type checkoutModel struct {
 	ID, Status, PaymentStatus string
+	Setup                     bool
 	Items                     []lineItem
+	Cards                     []testCard
 	Total                     int64
 	Currency                  string
 	Description, Email        string
@@ -35,7 +38,7 @@ func (s *Stripe) mountCheckout(mux *http.ServeMux) {
 		mux.HandleFunc("POST /c/pay/{id}/"+string(a), func(w http.ResponseWriter, r *http.Request) {
 			id, next := r.PathValue("id"), ""
 			err := s.change(func(tx *txn) (err error) {
-				next, err = tx.act(id, a)
+				next, err = tx.act(id, a, entered{card: r.FormValue("card")})
 				return err
 			})
 			var closed *notOpenError
@@ -71,8 +74,8 @@ func (s *Stripe) showCheckout(w http.ResponseWriter, id string, status int, mess
 		return
 	}
 	m := checkoutModel{
-		ID: r.Wire.ID, Status: r.Wire.Status, PaymentStatus: r.Wire.PaymentStatus, Items: r.Own.Items,
-		Total: r.Wire.AmountTotal, Currency: r.Wire.Currency, CancelURL: string(r.Wire.CancelURL), Notice: message,
+		ID: r.Wire.ID, Status: r.Wire.Status, PaymentStatus: r.Wire.PaymentStatus, Items: r.Own.Items, Cards: testCards,
+		Total: r.Wire.AmountTotal, Currency: string(r.Wire.Currency), Setup: r.Wire.Mode == modeSetup, CancelURL: string(r.Wire.CancelURL), Notice: message,
 		SuccessURL:    strings.ReplaceAll(r.Wire.SuccessURL, "{CHECKOUT_SESSION_ID}", r.Wire.ID),
 		PayLater:      r.Wire.AmountTotal > 0 && slices.Contains(r.Wire.PaymentMethodTypes, methodBACS),
 		SettleSeconds: int64(s.settleAfter / time.Second),
@@ -88,6 +91,9 @@ func (s *Stripe) showCheckout(w http.ResponseWriter, id string, status int, mess
 	}
 	if pi := s.intents.get(string(r.Wire.PaymentIntent)); pi != nil && pi.Wire.LastPaymentError != nil {
 		m.Declined = pi.Wire.LastPaymentError.Message
+	}
+	if si := s.setups.get(string(r.Wire.SetupIntent)); si != nil && si.Wire.LastSetupError != nil {
+		m.Declined = si.Wire.LastSetupError.Message
 	}
 	s.mu.Unlock()
 	s.writePage(w, status, "checkout.html", m, origin(m.SuccessURL))
@@ -112,10 +118,12 @@ func (s *Stripe) showReceipt(w http.ResponseWriter, r *http.Request) {
 type indexModel struct {
 	Base, WebhookURL string
 	WebhooksOn       bool
-	Twilio           bool
+	Twilio, Mail     bool
 	Books            Books
 	Sessions         []indexSession
 	Payments         []indexPayment
+	Cards            []indexCard
+	Outcomes         []string
 	Events           []indexEvent
 	Faults           []Fault
 	Presets          []faultPreset
@@ -139,6 +147,11 @@ type indexPayment struct {
 	DisputeWas string
 }
 
+type indexCard struct {
+	ID, Text, Customer, Outcome string
+	Created                     int64
+}
+
 type indexEvent struct {
 	ID, Type, State, Last string
 	Created               int64
@@ -154,6 +167,8 @@ var faultPresets = []faultPreset{
 	{"Checkout is made, but times out", `[{"match":"POST /v1/checkout/sessions","do":"timeout_after_acting"}]`},
 	{"Checkout is rate limited once", `[{"match":"POST /v1/checkout/sessions","do":"429"}]`},
 	{"Checkout hands out a hostile URL", `[{"match":"POST /v1/checkout/sessions","do":"bad_url","url":"https://checkout.stripe.com.evil.example/c/pay/x"}]`},
+	{"An off-session charge answers 500 once", `[{"match":"POST /v1/payment_intents","do":"500"}]`},
+	{"An off-session charge is made, but times out", `[{"match":"POST /v1/payment_intents","do":"timeout_after_acting"}]`},
 	{"Lose the next event", `[{"match":"deliver *","do":"drop"}]`},
 	{"Deliver each event three times", `[{"match":"deliver *","do":"repeat","times":-1}]`},
 	{"Deliver payment_intent.succeeded late", `[{"match":"deliver payment_intent.succeeded","do":"reorder","times":-1}]`},
@@ -163,12 +178,15 @@ var faultPresets = []faultPreset{
 func (s *Stripe) showIndex(w http.ResponseWriter, _ *http.Request) {
 	m := indexModel{
 		Base: s.base, WebhookURL: s.webhookURL, Books: s.Books(), Faults: s.Faults(), Presets: faultPresets,
-		Twilio: s.besideTwilio,
+		Twilio: s.besideTwilio, Mail: s.besideMail, Outcomes: outcomes,
 	}
 	s.mu.Lock()
 	m.WebhooksOn = !s.settings.WebhooksOff
 	for r := range newest(s.sessions.order) {
-		row := indexSession{session: *s.sessionView(r), Name: r.Own.Items[0].Name}
+		row := indexSession{session: *s.sessionView(r), Name: "Saving a card"}
+		if len(r.Own.Items) > 0 {
+			row.Name = r.Own.Items[0].Name
+		}
 		if pi := s.intents.get(string(r.Wire.PaymentIntent)); pi != nil {
 			row.Settling = pi.Wire.Status == intentProcessing
 		}
@@ -177,6 +195,7 @@ func (s *Stripe) showIndex(w http.ResponseWriter, _ *http.Request) {
 	for r := range newest(s.intents.order) {
 		m.Payments = append(m.Payments, s.indexPayment(r))
 	}
+	m.Cards = s.indexCards()
 	for r := range newest(s.events.order) {
 		row := indexEvent{ID: r.Wire.ID, Type: r.Wire.Type, Created: r.Wire.Created}
 		if d := s.delivery[r.Wire.ID]; d != nil {
@@ -192,6 +211,21 @@ func (s *Stripe) showIndex(w http.ResponseWriter, _ *http.Request) {
 	}
 	s.mu.Unlock()
 	s.writePage(w, http.StatusOK, "index.html", m)
+}
+
+// indexCards gives the newest cards that customers have saved.
+func (s *Stripe) indexCards() []indexCard {
+	var cards []indexCard
+	for _, r := range slices.Backward(s.methods.order) {
+		if r.Wire.Customer == "" || len(cards) == indexRows {
+			continue
+		}
+		cards = append(cards, indexCard{
+			ID: r.Wire.ID, Text: cardText(&r.Wire), Customer: string(r.Wire.Customer), Created: r.Wire.Created,
+			Outcome: cmp.Or(r.Own.Outcome, OutcomeSucceed),
+		})
+	}
+	return cards
 }
 
 func (s *Stripe) indexPayment(r *row[paymentIntent]) indexPayment {
