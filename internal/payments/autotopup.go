@@ -271,9 +271,9 @@ type AutoTopUp struct {
 	Consent, ConsentedBy string
 	ConsentedAt          time.Time
 	// Card is nil where none is saved. CardExpected says that a top-up was paid with one that is to be saved, and that Stripe
-	// is yet to be asked about it.
-	Card         *SavedCard
-	CardExpected bool
+	// is yet to be asked about it; CardPageOpen that one is being saved on a page of Stripe's.
+	Card                       *SavedCard
+	CardExpected, CardPageOpen bool
 	// Paused says that operators have stopped automatic top-ups for everybody.
 	Paused bool
 	// Today and ThisMonth are what they have charged, or are charging, in UTC.
@@ -308,9 +308,10 @@ func (s *Service) AutoTopUp(ctx context.Context, org uuid.UUID, recent int) (v A
 		if err := tx.QueryRowxContext(ctx, `
 			SELECT (SELECT stopped FROM switches WHERE name = 'auto_top_ups'),
 			       EXISTS (SELECT FROM top_ups WHERE org_id = $1 AND save_card AND state = 'paid' AND NOT card_known),
+			       EXISTS (SELECT FROM card_setups WHERE org_id = $1 AND state = 'open'),
 			       coalesce(sum(amount_pence) FILTER (WHERE created_at >= $2), 0)::bigint, coalesce(sum(amount_pence), 0)::bigint
 			FROM top_ups WHERE org_id = $1 AND automatic AND state NOT IN ('failed', 'expired') AND created_at >= $3`, org, day, month).
-			Scan(&v.Paused, &v.CardExpected, &v.Today, &v.ThisMonth); err != nil {
+			Scan(&v.Paused, &v.CardExpected, &v.CardPageOpen, &v.Today, &v.ThisMonth); err != nil {
 			return fmt.Errorf("couldn't add up automatic top-ups: %w", err)
 		}
 		if err := tx.SelectContext(ctx, &v.Recent, `
