@@ -14,6 +14,8 @@ type DashboardPage struct {
 	Transactions []Transaction
 	// Trend is what happened lately; without days it is not shown.
 	Trend Trend
+	// Auto is how automatic top-ups stand.
+	Auto AutoGlance
 }
 
 // DashboardBalance is the server-sent event "balance"; it is the same as WalletBalance of the same balance.

@@ -323,6 +323,31 @@ func (s *Service) AutoTopUp(ctx context.Context, org uuid.UUID, recent int) (v A
 	return v, err
 }
 
+// AutoTopUpAtAGlance is [Service.AutoTopUp] for pages that are about something else: without who allowed it, what it has
+// charged, and the newest of them.
+func (s *Service) AutoTopUpAtAGlance(ctx context.Context, org uuid.UUID) (v AutoTopUp, err error) {
+	err = s.db.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
+		var until *time.Time
+		var card SavedCard
+		v = AutoTopUp{}
+		if err := tx.QueryRowxContext(ctx, `
+			SELECT s.stopped, coalesce(a.state, 'off'), a.until, coalesce(a.reason, ''), coalesce(a.threshold_pence, 0), coalesce(a.amount_pence, 0),
+			       coalesce(a.daily_cap_pence, 0), coalesce(a.monthly_cap_pence, 0), coalesce(c.payment_method, ''), coalesce(c.brand, ''), coalesce(c.last4, '')
+			FROM switches s LEFT JOIN auto_top_ups a ON a.org_id = $1 LEFT JOIN saved_cards c ON c.org_id = $1 AND c.removed_at IS NULL
+			WHERE s.name = 'auto_top_ups'`, org).
+			Scan(&v.Paused, &v.State, &until, &v.Reason, &v.Settings.Threshold, &v.Settings.Amount, &v.Settings.DailyCap, &v.Settings.MonthlyCap,
+				&card.PaymentMethod, &card.Brand, &card.Last4); err != nil {
+			return fmt.Errorf("couldn't look at the automatic top-ups: %w", err)
+		}
+		v.Until = cmp.Or(until, &time.Time{}).UTC()
+		if card.PaymentMethod != "" {
+			v.Card = &card
+		}
+		return nil
+	})
+	return v, err
+}
+
 // dayAndMonth are the beginnings of the day and the month of a moment, in UTC.
 func dayAndMonth(now time.Time) (day, month time.Time) {
 	y, m, d := now.UTC().Date()

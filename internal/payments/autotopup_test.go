@@ -394,10 +394,10 @@ func TestDeclines(t *testing.T) {
 		t.Fatal("nothing was begun")
 	}
 	v := d.now()
-	if v.State != payments.AutoCoolingDown || !v.Until.Equal(d.clock.Now().Add(time.Hour)) || v.Reason != "The saved card was declined: not enough money on it. Nothing was charged." {
+	if v.State != payments.AutoCoolingDown || !v.Until.Equal(d.clock.Now().Add(time.Hour)) || v.Reason != "The saved card was declined: not enough money on it." {
 		t.Errorf("after a decline: %+v", v)
 	}
-	if got := v.Recent[0]; got.State != payments.Failed || got.Note != v.Reason {
+	if got := v.Recent[0]; got.State != payments.Failed || got.Note != v.Reason+" Nothing was charged." {
 		t.Errorf("the top-up is %+v", got)
 	}
 	if d.later(59*time.Minute) != 0 {
@@ -726,7 +726,7 @@ func TestAuthentication(t *testing.T) {
 	d := newAuto(t, asksForOwner)
 	d.round()
 	v := d.now()
-	if v.State != payments.AutoAuthentication || v.Reason != "The bank wants you to confirm the payment yourself. Nothing was charged." {
+	if v.State != payments.AutoAuthentication || v.Reason != "The bank wants you to confirm the payment yourself." {
 		t.Errorf("it stands as %+v", v)
 	}
 	if got := d.told("card_attention"); len(got) != 1 || !strings.Contains(got[0], `"authentication": true`) || !strings.Contains(got[0], `"amount_pence": 5000`) {

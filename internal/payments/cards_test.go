@@ -241,9 +241,9 @@ func TestTheBankChangesItsMind(t *testing.T) {
 		state   payments.AutoTopUpState
 		reason  string
 	}{
-		{sandbox.OutcomeDecline, payments.AutoCoolingDown, "The saved card was declined. Nothing was charged."},
-		{sandbox.OutcomeAuthenticate, payments.AutoAuthentication, "The bank wants you to confirm the payment yourself. Nothing was charged."},
-		{sandbox.OutcomeExpired, payments.AutoStopped, "The saved card has expired. Nothing was charged."},
+		{sandbox.OutcomeDecline, payments.AutoCoolingDown, "The saved card was declined."},
+		{sandbox.OutcomeAuthenticate, payments.AutoAuthentication, "The bank wants you to confirm the payment yourself."},
+		{sandbox.OutcomeExpired, payments.AutoStopped, "The saved card has expired."},
 	} {
 		t.Run(c.outcome, func(t *testing.T) {
 			t.Parallel()
