@@ -43,6 +43,13 @@ func table() []Route {
 		{"GET", "/wallet/prices", Session, (*app).prices},
 		{"GET", "/wallet/limits", Session, (*app).spendingLimits},
 		{"POST", "/wallet/limits", Session, (*app).saveLimits},
+		{"GET", autoTopUpPath, Session, (*app).autoTopUpPage},
+		{"POST", autoTopUpPath, Session, (*app).setAutoTopUp},
+		{"POST", autoTopUpPath + "/quote", Session, (*app).quoteAutoTopUp},
+		{"POST", autoTopUpPath + "/off", Session, (*app).turnOffAutoTopUp},
+		{"POST", autoTopUpPath + "/card", Session, (*app).saveCard},
+		{"GET", autoTopUpPath + "/card/remove", Session, (*app).removeCardPage},
+		{"POST", autoTopUpPath + "/card/remove", Session, (*app).removeCard},
 
 		{"GET", "/knowledge", Session, (*app).knowledgePage},
 		{"POST", "/knowledge/search", Session, (*app).searchKnowledge},
@@ -75,6 +82,8 @@ func table() []Route {
 		{"GET", "/ops/prices", Operator, (*app).opsPrices},
 		{"GET", "/ops/prices/new", Operator, (*app).newPrice},
 		{"POST", "/ops/prices", Operator, (*app).setPrice},
+		{"GET", opsAutoTopUpsPath, Operator, (*app).opsAutoTopUps},
+		{"POST", opsAutoTopUpsPath, Operator, (*app).switchAutoTopUps},
 
 		{"GET", "/settings", Person, (*app).settings},
 		{"POST", "/settings/password", Person, (*app).changePassword},

@@ -262,7 +262,7 @@ func doer(d wallet.Doer) views.Doer {
 func fillBehind(p *views.TransactionPage, e wallet.Explanation) (err error) {
 	if t := e.TopUp; t != nil {
 		p.TopUp = &views.TransactionTopUp{
-			ID: t.ID.String(), PaymentIntent: t.PaymentIntent, Paid: t.Paid, Quoted: t.Quoted, USD: t.USD, StartedBy: doer(t.StartedBy), StartedAt: t.StartedAt,
+			ID: t.ID.String(), PaymentIntent: t.PaymentIntent, Paid: t.Paid, Quoted: t.Quoted, USD: t.USD, StartedBy: doer(t.StartedBy), Automatic: t.Automatic, StartedAt: t.StartedAt,
 		}
 		if p.TopUp.Rate, err = rateVersion(t.Rate); err != nil {
 			return err

@@ -45,6 +45,9 @@ func (a *app) dashboard(w http.ResponseWriter, r *http.Request, v *visit) error 
 	}
 	p.Notices = notices(told)
 	if !isFragment(r) { // the page asks for its list anew whenever money moves
+		if p.Auto, err = a.autoGlance(r.Context(), v.who); err != nil {
+			return err
+		}
 		if p.Trend, err = a.trend(r, v.who.OrgID, s.Balance); err != nil {
 			return err
 		}
@@ -73,7 +76,10 @@ func (a *app) showWallet(w http.ResponseWriter, r *http.Request, v *visit, statu
 	if err := a.limits(&p, rate); err != nil {
 		return err
 	}
-	p.Meta, p.Form, p.Quote = a.meta(r, v, "Wallet"), form, q
+	if p.Auto, err = a.autoGlance(r.Context(), v.who); err != nil {
+		return err
+	}
+	p.Meta, p.Form, p.Quote = a.meta(r, v, "Wallet"), offerSaving(form, p.Auto), q
 	return a.render(w, r, status, views.Wallet(p))
 }
 
@@ -150,7 +156,14 @@ func (a *app) startTopUp(w http.ResponseWriter, r *http.Request, v *visit) error
 		return err
 	}
 	form := formOf(r.PostForm)
-	t, err := a.Payments.StartTopUp(r.Context(), v.who.OrgID, v.who.UserID, form.Amount, form.Currency)
+	start := a.Payments.StartTopUp
+	if form.SaveCard {
+		if err := mayManageCards(v.who); err != nil {
+			return err
+		}
+		start = a.Payments.StartTopUpKeepingCard
+	}
+	t, err := start(r.Context(), v.who.OrgID, v.who.UserID, form.Amount, form.Currency)
 	if err != nil {
 		return a.refuseTopUp(w, r, v, form, err)
 	}
@@ -181,7 +194,11 @@ func (a *app) refuseTopUp(w http.ResponseWriter, r *http.Request, v *visit, form
 	if err != nil {
 		return err
 	}
-	p := views.WalletPage{Meta: a.meta(r, v, "Wallet"), CanTopUp: true, Form: form}
+	glance, err := a.autoGlance(r.Context(), v.who)
+	if err != nil {
+		return err
+	}
+	p := views.WalletPage{Meta: a.meta(r, v, "Wallet"), CanTopUp: true, Form: offerSaving(form, glance)}
 	if err := a.limits(&p, rate); err != nil {
 		return err
 	}
@@ -193,7 +210,7 @@ const maxTyped = 64
 
 // formOf reads the top-up form. The amount is passed on as typed: what it means is for payments to say.
 func formOf(values url.Values) views.TopUpForm {
-	return views.TopUpForm{Amount: values.Get("amount"), Currency: values.Get("currency")}
+	return views.TopUpForm{Amount: values.Get("amount"), Currency: values.Get("currency"), SaveCard: values.Get("save_card") == "yes"}
 }
 
 // refusedForm puts what the person can mend beside the field; any other error comes back.
@@ -241,7 +258,11 @@ func (a *app) topUp(w http.ResponseWriter, r *http.Request, v *visit) error {
 		}
 	case payments.Paid:
 		p.Amount = t.Paid
-	case payments.Creating, payments.Processing, payments.Expired, payments.Failed:
+	case payments.Processing:
+		if t.Automatic { // no bank debit: only its event is awaited
+			p.State = views.TopUpWaiting
+		}
+	case payments.Creating, payments.Expired, payments.Failed:
 	}
 	p.Meta = a.meta(r, v, "Top-up")
 	p.Meta.RefreshSeconds = p.State.RefreshSeconds()

@@ -16,6 +16,8 @@ type DashboardPage struct {
 	Notices []NoticeLine
 	// Trend is what happened lately; without days it is not shown.
 	Trend Trend
+	// Auto is how automatic top-ups stand.
+	Auto AutoGlance
 }
 
 // DashboardBalance is the server-sent event "balance"; it is the same as WalletBalance of the same balance.

@@ -68,6 +68,7 @@ var opsPages = []ui.NavItem{
 	{Label: "Wallets", Href: "/ops/wallets", Icon: ui.IconWallet, Section: "Operations"},
 	{Label: "Prices", Href: "/ops/prices", Icon: ui.IconPrice},
 	{Label: "Stripe events", Href: "/ops/stripe-events", Icon: ui.IconReceipt},
+	{Label: "Auto top-ups", Href: "/ops/auto-top-ups", Icon: ui.IconMoneyIn},
 }
 
 // nav is the navigation of this person as seen from this page: the organisation's pages for those who have one, and the
@@ -137,6 +138,8 @@ const (
 	FragmentHistoryStatus Fragment = "history-status"
 	// FragmentUpload is the form for a document.
 	FragmentUpload Fragment = "upload"
+	// FragmentAutoWords is what the settings of automatic top-ups come to, in pounds and dollars.
+	FragmentAutoWords Fragment = "auto-words"
 	// FragmentCompose is the form for a text, and FragmentMessageQuote what the text in it would cost.
 	FragmentCompose      Fragment = "compose"
 	FragmentMessageQuote Fragment = "message-quote"

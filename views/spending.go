@@ -14,6 +14,7 @@ func walletTabs(path string) ui.TabsProps {
 		{Label: "Transactions", Href: transactionsPath},
 		{Label: "Prices", Href: "/wallet/prices"},
 		{Label: "Limits", Href: "/wallet/limits"},
+		{Label: "Auto top-up", Href: autoTopUpPath},
 	}
 	for i := range items {
 		items[i].Current = items[i].Href == path

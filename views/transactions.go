@@ -254,7 +254,16 @@ type TransactionTopUp struct {
 	USD               money.USDCents
 	Rate              RateVersion
 	StartedBy         Doer
+	// Automatic says that nobody started it: StartedBy had allowed it.
+	Automatic bool
 	StartedAt         time.Time
+}
+
+func (t TransactionTopUp) startedLabel() string {
+	if t.Automatic {
+		return "Automatic, as allowed by"
+	}
+	return "Started by"
 }
 
 // TransactionReversal is a card payment that was given back, or taken back.

@@ -1443,7 +1443,7 @@ func behindTopUp(t *TransactionTopUp) templ.Component {
 					}
 					return nil
 				})
-				templ_7745c5c3_Err = opsFact("Started by").Render(templ.WithChildren(ctx, templ_7745c5c3_Var59), templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = opsFact(t.startedLabel()).Render(templ.WithChildren(ctx, templ_7745c5c3_Var59), templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

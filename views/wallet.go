@@ -194,6 +194,10 @@ type TopUpForm struct {
 	Currency string
 	// Error belongs beside the amount.
 	Error string
+	// OfferSaving offers to save the card for automatic top-ups, SaveCard is that somebody wants it.
+	OfferSaving, SaveCard bool
+	// SavingWords are what is agreed to with that.
+	SavingWords string
 }
 
 func (f TopUpForm) currency() string {
@@ -221,6 +225,8 @@ type WalletPage struct {
 	Holds        []Hold
 	MoreHolds    bool
 	Transactions []Transaction
+	// Auto is how automatic top-ups stand.
+	Auto AutoGlance
 }
 
 func (p WalletPage) hint() string {

@@ -7,6 +7,7 @@ import (
 
 	"ringfence/db"
 	"ringfence/internal/knowledge"
+	"ringfence/internal/payments"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 )
@@ -43,8 +44,8 @@ func (verifyCmd) Run(e *env) error {
 
 // The tables that verify must see whole, and the promises that it holds them to beside the wallet's.
 var (
-	verifiedTables = slices.Concat(wallet.BookTables, telephony.Tables, knowledge.Tables)
-	verifiedToo    = slices.Concat(telephony.Invariants, knowledge.Invariants)
+	verifiedTables = slices.Concat(wallet.BookTables, payments.Tables, telephony.Tables, knowledge.Tables)
+	verifiedToo    = slices.Concat(payments.Invariants, telephony.Invariants, knowledge.Invariants)
 )
 
 // verify checks the books, and before them that the role that reads them sees all of them.

@@ -38,6 +38,26 @@ CREATE TABLE saved_cards (
 CREATE UNIQUE INDEX saved_cards_one_active ON saved_cards (org_id) WHERE removed_at IS NULL;
 CREATE INDEX saved_cards_to_detach ON saved_cards (removed_at) WHERE removed_at IS NOT NULL AND detached_at IS NULL;
 
+-- A card that is being saved without a payment, on a page of Stripe's.
+CREATE TABLE card_setups (
+    id           uuid PRIMARY KEY,
+    org_id       uuid NOT NULL REFERENCES organizations,
+    -- Who lets it be kept, and in which words.
+    user_id      uuid NOT NULL REFERENCES users,
+    consent      text NOT NULL CONSTRAINT card_setups_consent CHECK (consent <> ''),
+    state        text NOT NULL CONSTRAINT card_setups_state CHECK (state IN ('creating', 'open', 'done', 'expired', 'failed')),
+    -- Part of the idempotency key, as of a top-up.
+    attempt      int NOT NULL DEFAULT 1,
+    session_id   text,
+    checkout_url text,
+    asked_at     timestamptz,
+    created_at   timestamptz NOT NULL,
+    updated_at   timestamptz NOT NULL,
+    CONSTRAINT card_setups_open_has_session CHECK (state <> 'open' OR (session_id IS NOT NULL AND checkout_url IS NOT NULL))
+);
+CREATE UNIQUE INDEX card_setups_one_open ON card_setups (org_id, user_id) WHERE state IN ('creating', 'open');
+CREATE INDEX card_setups_open ON card_setups (created_at) WHERE state = 'open';
+
 CREATE TABLE auto_top_ups (
     org_id            uuid PRIMARY KEY REFERENCES organizations,
     -- off: by its owner. ready: charges when the wallet is low. cooling_down: after a decline, not before until.
@@ -94,11 +114,12 @@ CREATE INDEX top_ups_card_unknown ON top_ups (created_at) WHERE save_card AND st
 
 GRANT UPDATE (card_known, payment_intent, asked_at) ON top_ups TO ringfence_app;
 GRANT SELECT ON switches TO ringfence_app;
-GRANT SELECT, INSERT ON saved_cards, auto_top_ups TO ringfence_app;
+GRANT SELECT, INSERT ON saved_cards, card_setups, auto_top_ups TO ringfence_app;
+GRANT UPDATE (state, attempt, session_id, checkout_url, asked_at, updated_at) ON card_setups TO ringfence_app;
 GRANT UPDATE (removed_at, removed_why, detached_at) ON saved_cards TO ringfence_app;
 GRANT UPDATE (state, until, reason, threshold_pence, amount_pence, daily_cap_pence, monthly_cap_pence, declines, declined_at,
               consented_by, consented_at, consent, updated_at) ON auto_top_ups TO ringfence_app;
-GRANT SELECT ON saved_cards, auto_top_ups TO ringfence_system;
+GRANT SELECT ON saved_cards, card_setups, auto_top_ups TO ringfence_system;
 GRANT SELECT ON switches TO ringfence_system;
 GRANT UPDATE (stopped, reason, author, changed_at) ON switches TO ringfence_system;
 
@@ -108,6 +129,13 @@ CREATE POLICY tenant ON saved_cards TO ringfence_app
     USING (org_id::text = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')));
 CREATE POLICY system_reads ON saved_cards FOR SELECT TO ringfence_system USING (true);
 CREATE POLICY owner_reads ON saved_cards FOR SELECT TO ringfence_owner USING (true);
+
+ALTER TABLE card_setups ENABLE ROW LEVEL SECURITY;
+ALTER TABLE card_setups FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON card_setups TO ringfence_app
+    USING (org_id::text = ANY (string_to_array(nullif(current_setting('app.org_ids', true), ''), ',')));
+CREATE POLICY system_reads ON card_setups FOR SELECT TO ringfence_system USING (true);
+CREATE POLICY owner_reads ON card_setups FOR SELECT TO ringfence_owner USING (true);
 
 ALTER TABLE auto_top_ups ENABLE ROW LEVEL SECURITY;
 ALTER TABLE auto_top_ups FORCE ROW LEVEL SECURITY;

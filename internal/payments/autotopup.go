@@ -271,9 +271,9 @@ type AutoTopUp struct {
 	Consent, ConsentedBy string
 	ConsentedAt          time.Time
 	// Card is nil where none is saved. CardExpected says that a top-up was paid with one that is to be saved, and that Stripe
-	// is yet to be asked about it.
-	Card         *SavedCard
-	CardExpected bool
+	// is yet to be asked about it; CardPageOpen that one is being saved on a page of Stripe's.
+	Card                       *SavedCard
+	CardExpected, CardPageOpen bool
 	// Paused says that operators have stopped automatic top-ups for everybody.
 	Paused bool
 	// Today and ThisMonth are what they have charged, or are charging, in UTC.
@@ -308,14 +308,40 @@ func (s *Service) AutoTopUp(ctx context.Context, org uuid.UUID, recent int) (v A
 		if err := tx.QueryRowxContext(ctx, `
 			SELECT (SELECT stopped FROM switches WHERE name = 'auto_top_ups'),
 			       EXISTS (SELECT FROM top_ups WHERE org_id = $1 AND save_card AND state = 'paid' AND NOT card_known),
+			       EXISTS (SELECT FROM card_setups WHERE org_id = $1 AND state = 'open'),
 			       coalesce(sum(amount_pence) FILTER (WHERE created_at >= $2), 0)::bigint, coalesce(sum(amount_pence), 0)::bigint
 			FROM top_ups WHERE org_id = $1 AND automatic AND state NOT IN ('failed', 'expired') AND created_at >= $3`, org, day, month).
-			Scan(&v.Paused, &v.CardExpected, &v.Today, &v.ThisMonth); err != nil {
+			Scan(&v.Paused, &v.CardExpected, &v.CardPageOpen, &v.Today, &v.ThisMonth); err != nil {
 			return fmt.Errorf("couldn't add up automatic top-ups: %w", err)
 		}
 		if err := tx.SelectContext(ctx, &v.Recent, `
 			SELECT `+topUpColumns+` FROM top_ups WHERE org_id = $1 AND automatic ORDER BY created_at DESC LIMIT $2`, org, recent); err != nil {
 			return fmt.Errorf("couldn't read automatic top-ups: %w", err)
+		}
+		return nil
+	})
+	return v, err
+}
+
+// AutoTopUpAtAGlance is [Service.AutoTopUp] for pages that are about something else: without who allowed it, what it has
+// charged, and the newest of them.
+func (s *Service) AutoTopUpAtAGlance(ctx context.Context, org uuid.UUID) (v AutoTopUp, err error) {
+	err = s.db.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
+		var until *time.Time
+		var card SavedCard
+		v = AutoTopUp{}
+		if err := tx.QueryRowxContext(ctx, `
+			SELECT s.stopped, coalesce(a.state, 'off'), a.until, coalesce(a.reason, ''), coalesce(a.threshold_pence, 0), coalesce(a.amount_pence, 0),
+			       coalesce(a.daily_cap_pence, 0), coalesce(a.monthly_cap_pence, 0), coalesce(c.payment_method, ''), coalesce(c.brand, ''), coalesce(c.last4, '')
+			FROM switches s LEFT JOIN auto_top_ups a ON a.org_id = $1 LEFT JOIN saved_cards c ON c.org_id = $1 AND c.removed_at IS NULL
+			WHERE s.name = 'auto_top_ups'`, org).
+			Scan(&v.Paused, &v.State, &until, &v.Reason, &v.Settings.Threshold, &v.Settings.Amount, &v.Settings.DailyCap, &v.Settings.MonthlyCap,
+				&card.PaymentMethod, &card.Brand, &card.Last4); err != nil {
+			return fmt.Errorf("couldn't look at the automatic top-ups: %w", err)
+		}
+		v.Until = cmp.Or(until, &time.Time{}).UTC()
+		if card.PaymentMethod != "" {
+			v.Card = &card
 		}
 		return nil
 	})

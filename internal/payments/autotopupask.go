@@ -46,7 +46,7 @@ func (s *Service) goOn(ctx context.Context, c *charge) error {
 	if c.Intent != "" {
 		pi, err := s.getIntent(ctx, c.Intent)
 		if isNotFound(err) {
-			return s.failed(ctx, c, "", failure{kind: refused, note: "Stripe does not know this payment any more."})
+			return s.failed(ctx, c, "", failure{kind: refused, why: "Stripe does not know this payment any more."})
 		}
 		if err != nil {
 			return err
@@ -185,9 +185,9 @@ func (s *Service) charge(ctx context.Context, c *charge) error {
 		return errors.Join(err, aerr)
 	}
 	if gone {
-		return s.failed(ctx, c, "", failure{kind: cardGone, note: "Stripe does not have the saved card any more. Nothing was charged."})
+		return s.failed(ctx, c, "", failure{kind: cardGone, why: "Stripe does not have the saved card any more."})
 	}
-	return s.failed(ctx, c, "", failure{kind: refused, note: "Stripe refused to charge the saved card. Nothing was charged."})
+	return s.failed(ctx, c, "", failure{kind: refused, why: "Stripe refused to charge the saved card."})
 }
 
 // chargeParams are a function of the stored row alone: Stripe refuses a repeated key with other parameters.

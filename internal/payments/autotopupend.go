@@ -28,8 +28,11 @@ const (
 // failure is why an automatic top-up was not charged, with a sentence for the customer.
 type failure struct {
 	kind failureKind
-	note string
+	why  string
 }
+
+// note is what stands beside the top-up.
+func (f failure) note() string { return f.why + " Nothing was charged." }
 
 // coolDowns are how long nothing is tried after the first decline and the next. After as many in a row and one more,
 // automatic top-ups stop: banks count what is tried in vain.
@@ -38,21 +41,21 @@ var coolDowns = []time.Duration{time.Hour, 6 * time.Hour}
 // failureOf reads why a card was not charged. Nil is a payment that somebody has cancelled.
 func failureOf(e *stripe.Error) failure {
 	if e == nil {
-		return failure{declined, "The payment was cancelled at Stripe. Nothing was charged."}
+		return failure{declined, "The payment was cancelled at Stripe."}
 	}
 	if e.Code == stripe.ErrorCodeAuthenticationRequired || e.DeclineCode == stripe.DeclineCodeAuthenticationRequired {
-		return failure{authentication, "The bank wants you to confirm the payment yourself. Nothing was charged."}
+		return failure{authentication, "The bank wants you to confirm the payment yourself."}
 	}
 	switch {
 	case e.Code == stripe.ErrorCodeExpiredCard || e.DeclineCode == stripe.DeclineCodeExpiredCard:
-		return failure{hopeless, "The saved card has expired. Nothing was charged."}
+		return failure{hopeless, "The saved card has expired."}
 	case e.DeclineCode == stripe.DeclineCodeInsufficientFunds:
-		return failure{declined, "The saved card was declined: not enough money on it. Nothing was charged."}
+		return failure{declined, "The saved card was declined: not enough money on it."}
 	case slices.Contains(neverAgain, e.DeclineCode):
 		// The bank's exact words are not for whoever holds the card now.
-		return failure{hopeless, "The bank does not allow this card to be charged. Nothing was charged."}
+		return failure{hopeless, "The bank does not allow this card to be charged."}
 	}
-	return failure{declined, "The saved card was declined. Nothing was charged."}
+	return failure{declined, "The saved card was declined."}
 }
 
 // neverAgain are the declines after which trying the same card again cannot help (https://docs.stripe.com/declines/codes).
@@ -95,7 +98,7 @@ func (s *Service) failed(ctx context.Context, c *charge, intent string, f failur
 		// An event may have ended it meanwhile: what is paid stays paid.
 		ended, err := one[uuid.UUID](ctx, tx, `
 			UPDATE top_ups SET state = 'failed', payment_intent = coalesce(nullif($3, ''), payment_intent), note = $4, note_at = $5, updated_at = $5
-			WHERE org_id = $1 AND id = $2 AND state IN ('creating', 'open', 'processing') RETURNING id`, c.OrgID, c.ID, intent, f.note, tx.Now)
+			WHERE org_id = $1 AND id = $2 AND state IN ('creating', 'open', 'processing') RETURNING id`, c.OrgID, c.ID, intent, f.note(), tx.Now)
 		if err != nil {
 			return fmt.Errorf("couldn't end the automatic top-up: %w", err)
 		}
@@ -103,7 +106,7 @@ func (s *Service) failed(ctx context.Context, c *charge, intent string, f failur
 			return nil
 		}
 		if err := audit.Record(ctx, tx, audit.Entry{
-			OrgID: c.OrgID, Actor: actorAutoTopUp, Action: "autotopup.failed", Subject: c.ID.String(), Reason: f.note,
+			OrgID: c.OrgID, Actor: actorAutoTopUp, Action: "autotopup.failed", Subject: c.ID.String(), Reason: f.why,
 			Detail: map[string]any{"amount_pence": int64(c.Amount), "payment_method": c.PaymentMethod},
 		}); err != nil {
 			return err
@@ -123,7 +126,7 @@ func (s *Service) failed(ctx context.Context, c *charge, intent string, f failur
 	})
 	if err == nil {
 		s.metrics.automatic.WithLabelValues("failed").Inc()
-		s.log.WarnContext(ctx, "an automatic top-up failed", "org", c.OrgID, "top_up", c.ID, "payment_intent", intent, "note", f.note)
+		s.log.WarnContext(ctx, "an automatic top-up failed", "org", c.OrgID, "top_up", c.ID, "payment_intent", intent, "why", f.why)
 	}
 	return err
 }
@@ -139,11 +142,11 @@ func (c *charge) afterFailure(ctx context.Context, tx *db.Tx, a *autoTopUpRow, c
 	}
 	attention := notice.Notice{
 		OrgID: c.OrgID, Kind: notice.CardAttention, Subject: c.ID.String(),
-		Data: card.told(map[string]any{"reason": f.note, "amount_pence": int64(c.Amount), "authentication": f.kind == authentication}),
+		Data: card.told(map[string]any{"reason": f.why, "amount_pence": int64(c.Amount), "authentication": f.kind == authentication}),
 	}
 	switch f.kind {
 	case authentication:
-		if err := a.become(ctx, tx, standing{state: AutoAuthentication, reason: f.note, declines: a.Declines, declinedAt: a.lastDecline()}); err != nil {
+		if err := a.become(ctx, tx, standing{state: AutoAuthentication, reason: f.why, declines: a.Declines, declinedAt: a.lastDecline()}); err != nil {
 			return err
 		}
 		return notice.Raise(ctx, tx, attention)
@@ -156,14 +159,14 @@ func (c *charge) afterFailure(ctx context.Context, tx *db.Tx, a *autoTopUpRow, c
 			return a.stop(ctx, tx, fmt.Sprintf("The saved card was declined %d times in a row.", declines), c.ID.String(), card, actorAutoTopUp)
 		}
 		until := tx.Now.Add(coolDowns[declines-1])
-		if err := a.become(ctx, tx, standing{state: AutoCoolingDown, until: until, reason: f.note, declines: declines, declinedAt: c.CreatedAt}); err != nil {
+		if err := a.become(ctx, tx, standing{state: AutoCoolingDown, until: until, reason: f.why, declines: declines, declinedAt: c.CreatedAt}); err != nil {
 			return err
 		}
 		attention.Data["until"] = until.Format(time.RFC3339)
 		return notice.Raise(ctx, tx, attention)
 	case hopeless, refused, cardGone:
 	}
-	return a.stop(ctx, tx, f.note, c.ID.String(), card, actorAutoTopUp)
+	return a.stop(ctx, tx, f.why, c.ID.String(), card, actorAutoTopUp)
 }
 
 func (a *autoTopUpRow) lastDecline() time.Time {

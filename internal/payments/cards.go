@@ -18,7 +18,7 @@ import (
 )
 
 // Saved cards: an organisation has at most one that may be charged without its people being there. It comes from a payment
-// whose payer agreed to that, and is Stripe's to keep; we know its id and what a person calls it. It is removed in our books
+// whose payer agreed to that, or from a page of Stripe's that takes no money (cardsetup.go), and is Stripe's to keep; we know its id and what a person calls it. It is removed in our books
 // first, and from then on never used; Stripe is told after that, as often as it takes.
 
 // SavedCard is the card that automatic top-ups charge.
@@ -170,16 +170,17 @@ type consent struct {
 	Words string    `db:"consent"`
 }
 
-// SweepCards asks Stripe about the cards of paid top-ups that are to be kept, and has it forget those that were removed.
-// What Stripe does not answer is left for a later round. It is safe to repeat and to run in several processes at once.
+// SweepCards asks Stripe about the cards of paid top-ups that are to be kept and about those that are being saved without a
+// payment, and has it forget those that were removed. What Stripe does not answer is left for a later round. It is safe to repeat and to run in several processes at once.
 func (s *Service) SweepCards(ctx context.Context) error {
 	var unknown []unknownCard
+	var open []cardSetup
 	var removed []struct {
 		OrgID         uuid.UUID `db:"org_id"`
 		PaymentMethod string    `db:"payment_method"`
 	}
 	err := s.db.InSystemTx(ctx, "finding cards to keep and to forget", func(ctx context.Context, tx *db.Tx) error {
-		unknown, removed = nil, nil
+		unknown, open, removed = nil, nil, nil
 		if err := tx.SelectContext(ctx, &unknown, `
 			SELECT t.id, t.org_id, t.user_id, t.created_at, t.consent, p.payment_intent, k.customer_id
 			FROM top_ups t JOIN stripe_customers k ON k.org_id = t.org_id CROSS JOIN LATERAL (
@@ -187,6 +188,12 @@ func (s *Service) SweepCards(ctx context.Context) error {
 			WHERE t.save_card AND t.state = 'paid' AND NOT t.card_known AND (t.asked_at IS NULL OR t.asked_at < $1)
 			ORDER BY t.created_at LIMIT $2`, tx.Now.Add(-lease), cardsAtOnce); err != nil {
 			return fmt.Errorf("couldn't look for cards to keep: %w", err)
+		}
+		// Its owner may be back from Stripe's page and look at ours, so a young one is asked about at every round.
+		if err := tx.SelectContext(ctx, &open, `
+			SELECT `+setupColumns+` FROM card_setups WHERE state = 'open' AND coalesce(asked_at, created_at) <= $1::timestamptz - ($1 - created_at) / 8
+			ORDER BY created_at LIMIT $2`, tx.Now, cardsAtOnce); err != nil {
+			return fmt.Errorf("couldn't look for cards that are being saved: %w", err)
 		}
 		if err := tx.SelectContext(ctx, &removed, `
 			SELECT org_id, payment_method FROM saved_cards WHERE removed_at IS NOT NULL AND detached_at IS NULL ORDER BY removed_at LIMIT $1`, cardsAtOnce); err != nil {
@@ -200,6 +207,12 @@ func (s *Service) SweepCards(ctx context.Context) error {
 	var all error
 	for _, c := range unknown {
 		err := s.learnCard(ctx, c)
+		if all = errors.Join(all, err); away(err) {
+			return all
+		}
+	}
+	for _, c := range open {
+		_, err := s.followSetup(ctx, c)
 		if all = errors.Join(all, err); away(err) {
 			return all
 		}
@@ -234,7 +247,7 @@ func (s *Service) learnCard(ctx context.Context, u unknownCard) error {
 		return errors.Join(fmt.Errorf("%w about the card of payment %s: %w", errStripeAway, u.Intent, err), s.noteAsked(ctx, u))
 	}
 	pm := pi.PaymentMethod
-	kept := pm != nil && pm.Card != nil && pm.Customer != nil && pm.Customer.ID == u.Customer && stripeID.MatchString(pm.ID)
+	kept := isKept(pm, u.Customer)
 	err = s.db.InTx(ctx, []uuid.UUID{u.OrgID}, func(ctx context.Context, tx *db.Tx) error {
 		known, err := one[uuid.UUID](ctx, tx, `
 			UPDATE top_ups SET card_known = true, asked_at = $3 WHERE org_id = $1 AND id = $2 AND NOT card_known RETURNING id`, u.OrgID, u.TopUp, tx.Now)
@@ -250,6 +263,11 @@ func (s *Service) learnCard(ctx context.Context, u unknownCard) error {
 		s.log.WarnContext(ctx, "the card of a top-up was to be kept, but Stripe has none", "org", u.OrgID, "top_up", u.TopUp, "payment_intent", u.Intent)
 	}
 	return err
+}
+
+// isKept reports whether Stripe keeps a payment method for the customer, and it is a card.
+func isKept(pm *stripe.PaymentMethod, customer string) bool {
+	return pm != nil && pm.Card != nil && pm.Customer != nil && pm.Customer.ID == customer && stripeID.MatchString(pm.ID)
 }
 
 // noteAsked leaves a top-up's card in peace for a while.

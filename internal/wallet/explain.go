@@ -69,8 +69,9 @@ type TopUpBehind struct {
 	UserID        uuid.UUID      `db:"user_id"`
 	// Rate is the version it was quoted with.
 	Rate ExchangeRate `db:"rate"`
-	// StartedBy is who asked for it.
+	// StartedBy is who asked for it; of an automatic one, who allowed it.
 	StartedBy Doer `db:"-"`
+	Automatic bool `db:"automatic"`
 }
 
 // ReversalBehind is a card payment that was given back, or taken back, in part or whole.
@@ -179,7 +180,7 @@ func doer(ctx context.Context, tx *db.Tx, org uuid.UUID, actor string) (d Doer, 
 func topUpBehind(ctx context.Context, tx *db.Tx, org, transaction uuid.UUID) (*TopUpBehind, error) {
 	var t TopUpBehind
 	err := tx.GetContext(ctx, &t, `
-		SELECT u.id, c.payment_intent, c.amount_pence, u.amount_pence AS quoted_pence, u.usd_cents, u.created_at, u.user_id,
+		SELECT u.id, c.payment_intent, c.amount_pence, u.amount_pence AS quoted_pence, u.usd_cents, u.created_at, u.user_id, u.automatic,
 		       r.id AS "rate.id", r.usd_to_gbp_micros AS "rate.usd_to_gbp_micros", r.source AS "rate.source", r.starts_at AS "rate.starts_at"
 		FROM credits c JOIN top_ups u ON u.id = c.top_up_id JOIN exchange_rates r ON r.id = u.rate_id
 		WHERE c.transaction_id = $1 AND c.org_id = $2`, transaction, org)
