@@ -155,6 +155,7 @@ var faultPresets = []faultPreset{
 	{"Checkout is rate limited once", `[{"match":"POST /v1/checkout/sessions","do":"429"}]`},
 	{"Checkout hands out a hostile URL", `[{"match":"POST /v1/checkout/sessions","do":"bad_url","url":"https://checkout.stripe.com.evil.example/c/pay/x"}]`},
 	{"Lose the next event", `[{"match":"deliver *","do":"drop"}]`},
+	{"Lose a tenth of the events", `[{"match":"deliver *","do":"drop","times":-1,"percent":10}]`},
 	{"Deliver each event three times", `[{"match":"deliver *","do":"repeat","times":-1}]`},
 	{"Deliver payment_intent.succeeded late", `[{"match":"deliver payment_intent.succeeded","do":"reorder","times":-1}]`},
 	{"Sign the next event wrongly", `[{"match":"deliver *","do":"other_signature"}]`},
