@@ -299,7 +299,8 @@ func (a *app) testTenant(ctx context.Context) (org, user uuid.UUID, err error) {
 }
 
 type stripeReconcileCmd struct {
-	Since string `required:"" help:"How far back: a time such as 2h or 30d, a day such as 2026-11-01 (UTC), or a moment such as 2026-11-01T08:00:00Z."`
+	Since   string `required:"" help:"How far back: a time such as 2h or 30d, a day such as 2026-11-01 (UTC), or a moment such as 2026-11-01T08:00:00Z."`
+	Credits bool   `help:"Look for every credit of ours of that time at Stripe as well."`
 }
 
 // Run reconciles and prints the report.
@@ -309,9 +310,9 @@ func (c stripeReconcileCmd) Run(e *env) error {
 		return err
 	}
 	return withApp(e, func(ctx context.Context, a *app) error {
-		r, err := a.payments.Reconcile(ctx, payments.Span{Kind: payments.ReconcileManual, Since: since, Until: now()})
+		r, err := a.payments.Reconcile(ctx, payments.Span{Kind: payments.ReconcileManual, Since: since, Until: now(), Credits: c.Credits})
 		say(e.stdout, "Compared with Stripe, from %s to %s:", r.Span.Since.UTC().Format(time.RFC3339), r.Span.Until.UTC().Format(time.RFC3339))
-		say(e.stdout, "  looked at      %d events, payments, refunds and disputes", r.LookedAt)
+		say(e.stdout, "  looked at      %d events, payments, refunds, disputes and credits", r.LookedAt)
 		say(e.stdout, "  healed         %d payments, %s, median delay %s", r.Healed, r.HealedPence, r.MedianDelay.Round(time.Second))
 		say(e.stdout, "  reversals      %d events about refunds and disputes that had not come", r.Reversals)
 		say(e.stdout, "  disagreements  %d", len(r.Disagreements))

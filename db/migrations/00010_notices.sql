@@ -62,8 +62,6 @@ CREATE TABLE notice_watermarks (
 );
 COMMENT ON TABLE notice_watermarks IS 'no row-level security: how far the house has come, holds nothing of a tenant';
 INSERT INTO notice_watermarks VALUES ('credits', now());
--- Credits are added in the order of time, so a few bytes for many of them find the newest.
-CREATE INDEX credits_by_time ON credits USING brin (created_at) WITH (pages_per_range = 16, autosummarize = on);
 
 GRANT SELECT, INSERT ON notices TO ringfence_app;
 GRANT SELECT, INSERT ON notices TO ringfence_system;

@@ -16,12 +16,14 @@ const (
 	AcceptBeforeAnswer = "accept/before-answer"
 	// WorkAfterFetch is when a worker has taken a job and not begun it.
 	WorkAfterFetch = "work/after-fetch"
-	// WorkBeforeCommit is in the transaction that credits, when the wallets are changed but nothing is committed.
+	// WorkBeforeCommit is in the transaction that credits, or takes back, when the wallets are changed but nothing is committed.
 	WorkBeforeCommit = "work/before-commit"
-	// WorkAfterCommit is when the credits are committed and the queue does not know yet that the job is done.
+	// WorkAfterCommit is when that is committed and the queue does not know yet that the job is done.
 	WorkAfterCommit = "work/after-commit"
 	// AutoTopUpBeforeAsk is when an automatic top-up is committed and Stripe has not been asked for it.
 	AutoTopUpBeforeAsk = "autotopup/before-ask"
 	// AutoTopUpAfterAsk is when Stripe has answered and nothing of it is stored.
 	AutoTopUpAfterAsk = "autotopup/after-ask"
+	// ReverseAfterAsking is when Stripe has said what became of a payment and nothing of that is stored.
+	ReverseAfterAsking = "reverse/after-asking"
 )

@@ -36,7 +36,7 @@ func TestDrill(t *testing.T) {
 	rng := seeded(t)
 	w := newWorld(t)
 	var err error
-	e := environment{"DATABASE_URL": w.pg.url(), "RINGFENCE_DATA_DIR": t.TempDir(), "STRIPE_API_BASE": "http://127.0.0.1:9"}
+	e := environment{"DATABASE_URL": w.pg.url(), "RINGFENCE_DATA_DIR": t.TempDir(), "STRIPE_API_BASE": noStripe}
 	if w.topUps, err = e.prepare(t.Context(), drillPayments); err != nil {
 		t.Fatal(err)
 	}

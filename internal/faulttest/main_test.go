@@ -172,9 +172,14 @@ type world struct {
 	pg *cluster
 	// databaseURL is what the processes are given; tests put proxies and second hosts into it.
 	databaseURL string
-	topUps      []topUp // not yet used
-	count       int
+	// stripe is where Stripe is; only a shop has one that answers.
+	stripe string
+	topUps []topUp // not yet used
+	count  int
 }
+
+// noStripe is where nothing listens: most tests here make the events themselves, and nobody needs Stripe to answer.
+const noStripe = "http://127.0.0.1:9"
 
 // newWorld starts a database of the test's own. Nothing of the program runs yet.
 func newWorld(t testing.TB) *world {
@@ -198,7 +203,7 @@ func bareWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { pg.remove(t) })
-	return &world{t: t, pg: pg, databaseURL: pg.url(), topUps: ground.topUps}
+	return &world{t: t, pg: pg, databaseURL: pg.url(), stripe: noStripe, topUps: ground.topUps}
 }
 
 // seeded is the source of what a test leaves to chance.

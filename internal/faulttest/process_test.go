@@ -57,9 +57,7 @@ func (w *world) process(name string, args ...string) *process {
 	p := &process{t: w.t, name: name, args: args, addr: addr, dir: w.t.TempDir()}
 	p.env = environment{
 		"DATABASE_URL": w.databaseURL, "RINGFENCE_ADDR": addr, "RINGFENCE_DATA_DIR": p.dir,
-		"RINGFENCE_FAILPOINTS": filepath.Join(p.dir, "failpoints"),
-		// No test here needs Stripe to answer; nothing listens on this port.
-		"STRIPE_API_BASE": "http://127.0.0.1:9",
+		"RINGFENCE_FAILPOINTS": filepath.Join(p.dir, "failpoints"), "STRIPE_API_BASE": w.stripe,
 	}
 	w.t.Cleanup(func() {
 		p.kill()
@@ -118,8 +116,11 @@ func (p *process) ready() {
 }
 
 func (p *process) isReady() bool {
-	if p.name == "web" {
+	switch p.name {
+	case "web":
 		return answers(p.base() + "/readyz")
+	case "sandbox":
+		return answers(p.base() + "/sandbox/health")
 	}
 	log, err := os.ReadFile(filepath.Join(p.dir, "log"))
 	return err == nil && strings.Contains(string(log[p.begin:]), `"msg":"running"`)
@@ -179,7 +180,7 @@ func (w *world) verify() {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	e := environment{"DATABASE_URL": w.pg.url(), "RINGFENCE_DATA_DIR": w.t.TempDir(), "STRIPE_API_BASE": "http://127.0.0.1:9"}
+	e := environment{"DATABASE_URL": w.pg.url(), "RINGFENCE_DATA_DIR": w.t.TempDir(), "STRIPE_API_BASE": noStripe}
 	out, err := e.command(ctx, "verify").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "invariants hold.") {
 		w.t.Errorf("verify: %v\n%s", err, out)

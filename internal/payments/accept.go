@@ -67,6 +67,7 @@ func (b EventBatch) InsertOpts() river.InsertOpts {
 func (s *Service) Accept(ctx context.Context, body []byte, signature string) (duplicate bool, err error) {
 	if err := s.verify(body, signature); err != nil {
 		s.metrics.received.WithLabelValues("bad_signature").Inc()
+		s.refused.add(s.now())
 		return false, fault.Wrap(fault.Invalid, "The signature does not match this body.", err)
 	}
 	duplicate, err = s.inbox.Do(ctx, receive(body, s.now()))
@@ -147,8 +148,8 @@ func (s *Service) commit(events []received, _ batch.More[received]) []batch.Resu
 	return results
 }
 
-// storeEvents inserts those of the events that are new and says for each whether it was. With queue there is a job for
-// them; without, the caller works them, and should it die the sweeper finds them.
+// storeEvents inserts those of the events that are new and says for each whether it was. With queue they were delivered, and
+// there is a job for them; without, the caller fetched them and works them, and should it die the sweeper finds them.
 func (s *Service) storeEvents(ctx context.Context, events []received, queue bool) (stored []bool, err error) {
 	// One order everywhere: two processes that store the same events wait for each other, never in a ring.
 	order := make([]int, len(events))
@@ -192,11 +193,11 @@ func (s *Service) storeEvents(ctx context.Context, events []received, queue bool
 			OrgID *uuid.UUID `db:"org_id"`
 		}
 		if err := tx.SelectContext(ctx, &fresh, `
-			INSERT INTO stripe_events (received_at, next_attempt_at, id, type, payload, top_up_id, payment_intent, org_id, state, reason, occurred_at)
+			INSERT INTO stripe_events (received_at, next_attempt_at, id, type, payload, top_up_id, payment_intent, org_id, state, reason, occurred_at, fetched)
 			SELECT $1, $1, u.id, u.type, u.payload, u.top_up_id, nullif(u.payment_intent, ''),
 			       -- Where the top-up and the payment belong to different organisations, nobody is taken at the event's word.
 			       CASE WHEN p.org_id IS NULL OR t.org_id IS NULL OR t.org_id = p.org_id THEN coalesce(t.org_id, p.org_id) END,
-			       u.state, u.reason, u.occurred_at
+			       u.state, u.reason, u.occurred_at, $10
 			FROM unnest($2::text[], $3::text[], $4::bytea[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::timestamptz[])
 			     u (id, type, payload, top_up_id, payment_intent, state, reason, occurred_at)
 			     LEFT JOIN top_ups t ON t.id = u.top_up_id
@@ -204,7 +205,7 @@ func (s *Service) storeEvents(ctx context.Context, events []received, queue bool
 			ORDER BY u.id
 			ON CONFLICT (id) DO NOTHING RETURNING id, state, org_id`,
 			tx.Now, pq.Array(c.id), pq.Array(c.kind), c.payload, pq.Array(c.topUp), pq.Array(c.intent), pq.Array(c.state),
-			pq.Array(c.reason), pq.Array(c.occurred)); err != nil {
+			pq.Array(c.reason), pq.Array(c.occurred), !queue); err != nil {
 			return fmt.Errorf("couldn't store the events: %w", err)
 		}
 		job = EventBatch{}

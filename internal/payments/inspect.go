@@ -81,6 +81,8 @@ type EventSummary struct {
 	NextAttemptAt time.Time `db:"next_attempt_at"` // matters while it waits
 	// ProcessedAt is when it was settled; nil before that.
 	ProcessedAt *time.Time `db:"processed_at"`
+	// Fetched says that it did not come by webhook, but was found by comparing our books with Stripe's.
+	Fetched bool `db:"fetched"`
 }
 
 // GivenUpAt is when the last try of a failed event was made; the zero time for an event in any other state. What is
@@ -94,7 +96,8 @@ func (e EventSummary) GivenUpAt() time.Time {
 
 const eventColumns = `e.id, e.type, e.state, e.reason, coalesce(e.org_id, '00000000-0000-0000-0000-000000000000') AS org_id,
 	coalesce(o.name, '') AS org_name, coalesce(e.top_up_id, '00000000-0000-0000-0000-000000000000') AS top_up_id,
-	coalesce(e.payment_intent, '') AS payment_intent, e.attempts, e.occurred_at, e.received_at, e.next_attempt_at, e.processed_at`
+	coalesce(e.payment_intent, '') AS payment_intent, e.attempts, e.occurred_at, e.received_at, e.next_attempt_at, e.processed_at,
+	e.fetched`
 
 // EventPage is a part of a list.
 type EventPage struct {
@@ -127,7 +130,7 @@ func (s *Service) Events(ctx context.Context, f EventFilter, from EventCursor) (
 	query := `
 		SELECT ` + eventColumns + `
 		FROM unnest($1::text[]) s (state) CROSS JOIN LATERAL (
-		         SELECT id, type, state, reason, org_id, top_up_id, payment_intent, attempts, occurred_at, received_at, next_attempt_at, processed_at
+		         SELECT id, type, state, reason, org_id, top_up_id, payment_intent, attempts, occurred_at, received_at, next_attempt_at, processed_at, fetched
 		         FROM stripe_events WHERE state = s.state AND ` + ofType + ` AND (received_at, id) < ($3, $4)
 		         ORDER BY received_at DESC, id DESC LIMIT $5) e
 		     LEFT JOIN organizations o ON o.id = e.org_id
@@ -235,6 +238,10 @@ type EventDetail struct {
 	TopUp   *TopUp
 	Payment *EventPayment
 	Credit  *EventCredit
+	// Refunds and Disputes are the payment's as Stripe has them, Reversals what was posted because of them; oldest first.
+	Refunds   []EventRefund
+	Disputes  []EventDispute
+	Reversals []EventReversal
 	// History is the audit log of the event, its top-up and its credit, oldest first.
 	History []EventAudit
 }
@@ -262,6 +269,48 @@ type EventCredit struct {
 type EventPosting struct {
 	Account string      `db:"account"`
 	Amount  money.Pence `db:"amount_pence"`
+}
+
+// EventRefund is a refund of the payment.
+type EventRefund struct {
+	ID        string      `db:"id"`
+	Amount    money.Pence `db:"amount_pence"`
+	Status    string      `db:"status"` // Stripe's word
+	CreatedAt time.Time   `db:"created_at"`
+	UpdatedAt time.Time   `db:"updated_at"` // when we last heard of it
+}
+
+// Counts reports whether the refund takes the money.
+func (r EventRefund) Counts() bool { return r.Status != "failed" && r.Status != "canceled" }
+
+// EventDispute is a dispute of the payment.
+type EventDispute struct {
+	ID     string      `db:"id"`
+	Amount money.Pence `db:"amount_pence"`
+	// Withdrawn is what the bank has taken for it and not given back.
+	Withdrawn money.Pence `db:"withdrawn_pence"`
+	Status    string      `db:"status"` // Stripe's word
+	Reason    string      `db:"reason"`
+	// Froze says that the wallet was frozen for it.
+	Froze     bool      `db:"froze"`
+	CreatedAt time.Time `db:"created_at"`
+	UpdatedAt time.Time `db:"updated_at"`
+}
+
+// Open reports whether it is still fought over.
+func (d EventDispute) Open() bool { return openDispute(d.Status) }
+
+// EventReversal is what the ledger moved because of the payment's refunds or disputes.
+type EventReversal struct {
+	TransactionID uuid.UUID `db:"transaction_id"`
+	Kind          string    `db:"kind"` // refund or dispute
+	// Amount was taken from the wallet (positive) or given again, Bonus is its part of the bonus.
+	Amount       money.Pence `db:"amount_pence"`
+	Bonus        money.Pence `db:"bonus_pence"`
+	CreatedAt    time.Time   `db:"created_at"`
+	Seq          int64       `db:"seq"`
+	BalanceAfter money.Pence `db:"balance_after_pence"`
+	DebtAfter    money.Pence `db:"debt_after_pence"`
 }
 
 // EventAudit is one row of the audit log.
@@ -335,6 +384,25 @@ func (d *EventDetail) findMoney(ctx context.Context, tx *db.Tx) error {
 		SELECT a.name AS account, p.amount_pence FROM ledger_postings p JOIN ledger_accounts a ON a.id = p.account_id
 		WHERE p.transaction_id = $1 ORDER BY p.amount_pence DESC, a.name`, d.Credit.TransactionID); err != nil {
 		return fmt.Errorf("couldn't read the postings: %w", err)
+	}
+	return d.findReversals(ctx, tx)
+}
+
+// findReversals looks up what became of the payment after it was credited.
+func (d *EventDetail) findReversals(ctx context.Context, tx *db.Tx) error {
+	if err := tx.SelectContext(ctx, &d.Refunds, `
+		SELECT id, amount_pence, status, created_at, updated_at FROM refunds WHERE payment_intent = $1 ORDER BY created_at, id`, d.PaymentIntent); err != nil {
+		return fmt.Errorf("couldn't read the refunds: %w", err)
+	}
+	if err := tx.SelectContext(ctx, &d.Disputes, `
+		SELECT id, amount_pence, withdrawn_pence, status, reason, froze, created_at, updated_at FROM disputes
+		WHERE payment_intent = $1 ORDER BY created_at, id`, d.PaymentIntent); err != nil {
+		return fmt.Errorf("couldn't read the disputes: %w", err)
+	}
+	if err := tx.SelectContext(ctx, &d.Reversals, `
+		SELECT r.transaction_id, r.kind, r.amount_pence, r.bonus_pence, r.created_at, t.seq, t.balance_after_pence, t.debt_after_pence
+		FROM reversals r JOIN ledger_transactions t ON t.id = r.transaction_id WHERE r.payment_intent = $1 ORDER BY r.number`, d.PaymentIntent); err != nil {
+		return fmt.Errorf("couldn't read what was posted for them: %w", err)
 	}
 	return nil
 }

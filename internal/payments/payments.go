@@ -74,6 +74,8 @@ type Service struct {
 	fresh    hints
 	outbox   *batch.Group[EventBatch, []string] // stored events to be worked; the answer is those for which Stripe has to be asked
 	freezing bool
+	lookout  lookout
+	refused  refusals
 }
 
 // New makes the service. It refuses what would make signatures or redirects meaningless.
@@ -106,6 +108,9 @@ func New(o Options) (*Service, error) {
 		secrets:  o.WebhookSecrets, origins: o.CheckoutOrigins, baseURL: o.BaseURL,
 		min: o.Min, max: o.Max, metrics: o.Metrics, freezing: o.FreezeOnDispute,
 	}
+	s.lookout.endpoints = &Endpoints{stripe: s.stripe, url: o.BaseURL + WebhookPath}
+	s.lookout.standIn = !strings.HasPrefix(o.StripeBase, "https://") // production insists on it
+	s.refused.since = o.Now().UTC()
 	s.inbox = &batch.Group[received, bool]{
 		Run: s.commit, Most: batchBytes, Waiting: maxWaiting,
 		Weight: func(e received) int { return max(len(e.payload), minEventBytes) },

@@ -54,6 +54,8 @@ const (
 type Span struct {
 	Kind         ReconciliationKind
 	Since, Until time.Time
+	// Credits has the credits that we made in that time looked for at Stripe as well, each of them.
+	Credits bool
 }
 
 // Report is what a reconciliation found and did.
@@ -62,7 +64,7 @@ type Report struct {
 	Span Span
 
 	Started, Finished time.Time
-	// LookedAt is how many events, payments, refunds and disputes were compared.
+	// LookedAt is how many events, payments, refunds and disputes were compared, and credits where they were asked for.
 	LookedAt int
 	// Healed payments had not been credited and now are; MedianDelay is from payment to credit.
 	Healed      int
@@ -74,7 +76,7 @@ type Report struct {
 	Disagreements []Disagreement
 }
 
-// Disagreement is something that Stripe has and that we could not book.
+// Disagreement is something that Stripe has and that we could not book, or that we have and Stripe has not.
 type Disagreement struct {
 	// Subject is Stripe's id of it; EventID the stored event that is quarantined or failed because of it.
 	Subject, EventID string
@@ -87,6 +89,7 @@ type reconciliation struct {
 
 	report Report
 	delays []time.Duration
+	met    map[string]bool // the payments that were in Stripe's list, where credits are looked for there; nil otherwise
 }
 
 // Reconcile compares everything made at Stripe in the span with ours and mends what can be mended. It is safe to repeat, and
@@ -101,7 +104,12 @@ func (s *Service) Reconcile(ctx context.Context, span Span) (Report, error) {
 	if err := r.begin(ctx); err != nil {
 		return Report{}, err
 	}
-	for _, part := range []func(context.Context) error{r.events, r.payments, r.refunds, r.disputes} {
+	parts := []func(context.Context) error{r.events, r.payments, r.refunds, r.disputes}
+	if span.Credits {
+		r.met = map[string]bool{}
+		parts = append(parts, r.credited)
+	}
+	for _, part := range parts {
 		if err = part(ctx); err != nil {
 			break
 		}
@@ -142,7 +150,7 @@ func (s *Service) ReconcileDue(ctx context.Context) error {
 	if at, done := last[ReconcileFull]; done && !at.Before(due) {
 		return nil
 	}
-	_, err = s.Reconcile(ctx, Span{Kind: ReconcileFull, Since: now.Add(-ReconcileFor), Until: until})
+	_, err = s.Reconcile(ctx, Span{Kind: ReconcileFull, Since: now.Add(-ReconcileFor), Until: until, Credits: true})
 	return err
 }
 
@@ -466,7 +474,9 @@ func (r *reconciliation) note(d Disagreement) {
 type differing struct {
 	subject, intent string
 	// state is what it is at Stripe, as a part of an event's id.
-	state   string
+	state string
+	// broken is why nobody but an operator can do anything about it; empty where it may be booked.
+	broken  string
 	kind    string
 	object  json.RawMessage
 	created int64
@@ -507,7 +517,9 @@ func (r *reconciliation) mend(ctx context.Context, list []differing) error {
 		if err != nil {
 			return fmt.Errorf("couldn't make an event of %s: %w", d.subject, err)
 		}
-		made = append(made, receive(body, r.now()))
+		e := receive(body, r.now())
+		e.broken = cmp.Or(e.broken, d.broken)
+		made = append(made, e)
 	}
 	return r.work(ctx, made)
 }
@@ -533,8 +545,10 @@ func (r *reconciliation) payments(ctx context.Context) error {
 		}
 		var list []differing
 		for i, pi := range listed {
-			f := factOf(pi)
-			if c, credited := ours[pi.ID]; credited && c.Amount == f.paid && f.currency == "gbp" && c.TopUpID == f.topUp {
+			if r.met != nil {
+				r.met[pi.ID] = true // what differs is told of below
+			}
+			if c, credited := ours[pi.ID]; credited && c.agrees(factOf(pi)) {
 				continue
 			}
 			list = append(list, differing{
@@ -631,7 +645,8 @@ type ReconciliationOverview struct {
 	Healed      int           `db:"healed"`
 	HealedPence money.Pence   `db:"healed_pence"`
 	MedianDelay time.Duration `db:"-"`
-	// Last is when the last one began that succeeded; the zero time when none did yet. LookedAt and Disagreements are its.
+	// Last is when the last one began that succeeded; the zero time when none did yet. LookedAt and Disagreements are its;
+	// where the last full one had more disagreements, which the short ones after it do not look for, those.
 	Last          time.Time `db:"-"`
 	LookedAt      int       `db:"-"`
 	Disagreements int       `db:"-"`
@@ -673,6 +688,14 @@ func (s *Service) ReconciliationOverview(ctx context.Context) (o ReconciliationO
 				o.Last, o.LookedAt, o.Disagreements = l.At, l.LookedAt, l.Disagreements
 				break
 			}
+		}
+		full, err := one[int](ctx, tx, `
+			SELECT disagreements FROM reconciliations WHERE kind = 'full' AND finished_at IS NOT NULL AND error = '' ORDER BY started_at DESC LIMIT 1`)
+		if err != nil {
+			return fmt.Errorf("couldn't read the last full reconciliation: %w", err)
+		}
+		if full != nil {
+			o.Disagreements = max(o.Disagreements, *full)
 		}
 		return nil
 	})

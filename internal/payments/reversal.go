@@ -155,6 +155,7 @@ func (e *event) readReversal(livemode bool) (intent string, err error) {
 // settled with that. An error means that nothing happened, or that nobody knows: they are to be worked again.
 func (s *Service) reverse(ctx context.Context, intent string, question int64, events []event) error {
 	a, err := s.ask(ctx, intent, question)
+	failpoint.Hit(failpoint.ReverseAfterAsking)
 	if err == nil {
 		err = a.covers(events)
 	}
@@ -364,6 +365,7 @@ func (s *Service) settleReversal(ctx context.Context, org uuid.UUID, a answer, e
 	if err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.WorkAfterCommit)
 	s.report(ctx, verdicts)
 	s.announce(ctx, credited, paid)
 	for kind, amount := range moved {

@@ -33,6 +33,8 @@ type till struct {
 	refunds  map[string]map[string]any
 	disputes map[string]map[string]any
 	asked    int
+	// unlisted are intents that its list does not have, since they are older than what is asked for.
+	unlisted []string
 	// before runs when something is asked for, by its path, without the lock.
 	before func(path string)
 	status int // answers everything with it, unless zero
@@ -63,7 +65,9 @@ func (l *till) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/v1/disputes":
 		answer = listOf(l.disputes, of)
 	case r.URL.Path == "/v1/payment_intents":
-		answer = listOf(l.intents, "")
+		listed := maps.Clone(l.intents)
+		maps.DeleteFunc(listed, func(id string, _ map[string]any) bool { return slices.Contains(l.unlisted, id) })
+		answer = listOf(listed, "")
 	case r.URL.Path == "/v1/events": // it has forgotten all of them
 		answer = listOf(nil, "")
 	default:

@@ -19,6 +19,9 @@ import (
 // sampleAmount is what a sample event pays.
 const sampleAmount money.Pence = 1_00
 
+// sampleCustomer begins the id of the customer that samples pay as; Stripe's own ids have no second underscore.
+const sampleCustomer = "cus_test_"
+
 // Sample is an event as Stripe would send it, of a payment that Stripe does not know: it tells whether the way from the
 // webhook to the wallet is open. It is for an organisation of its own.
 type Sample struct {
@@ -45,7 +48,7 @@ func (s *Service) NewSample(ctx context.Context, org, user uuid.UUID) (Sample, e
 	err = s.db.InTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
 		if _, err := tx.ExecContext(ctx, `
 			INSERT INTO stripe_customers (org_id, customer_id, created_at) VALUES ($1, $2, $3) ON CONFLICT (org_id) DO NOTHING`,
-			org, "cus_test_"+plain(org), tx.Now); err != nil {
+			org, sampleCustomer+plain(org), tx.Now); err != nil {
 			return fmt.Errorf("couldn't store the customer: %w", err)
 		}
 		if err := tx.GetContext(ctx, &customer, `SELECT customer_id FROM stripe_customers WHERE org_id = $1`, org); err != nil {

@@ -195,6 +195,35 @@ func TestRepeat(t *testing.T) {
 	}
 }
 
+// TestChance: of many deliveries about so many are struck as the rules say, and the same seed strikes the same ones.
+func TestChance(t *testing.T) {
+	lost := func(seed uint64) (n, repeats int) {
+		rc := newReceiver(t)
+		b := start(t, to(rc))
+		if err := b.Stripe().SetFaults(
+			sandbox.Fault{Match: "deliver *", Do: sandbox.FaultDrop, Times: -1, Percent: 30, Seed: seed},
+			sandbox.Fault{Match: "deliver *", Do: sandbox.FaultRepeat, Times: -1, Percent: 20, Copies: 2, Seed: seed},
+		); err != nil {
+			t.Fatal(err)
+		}
+		for range 50 {
+			b.pay(5000, "tu")
+		}
+		wait(t, "what is not lost", func() bool { o := b.books(); return o.Undelivered == o.Lost })
+		return b.books().Lost, len(rc.types()) - (200 - b.books().Lost)
+	}
+	n, repeats := lost(7)
+	if n < 35 || n > 85 || repeats < 10 || repeats > 50 {
+		t.Errorf("of 200 deliveries %d are lost and %d are made twice", n, repeats)
+	}
+	if again, twice := lost(7); again != n || twice != repeats {
+		t.Errorf("the same seed loses %d and repeats %d, then %d and %d", n, repeats, again, twice)
+	}
+	if err := start(t).Stripe().SetFaults(sandbox.Fault{Match: "deliver *", Do: sandbox.FaultDrop, Percent: 101}); err == nil {
+		t.Error("101 of a hundred is taken")
+	}
+}
+
 func TestReorder(t *testing.T) {
 	for range 5 {
 		rc := newReceiver(t)

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"path"
 	"slices"
@@ -31,6 +32,12 @@ type Fault struct {
 	Copies int `json:"copies,omitempty"`
 	// Code is the error that refuse answers with: one of Twilio's error codes.
 	Code int `json:"code,omitempty"`
+	// Percent leaves it to chance: of a hundred that match, how many the rule strikes. Zero means all of them.
+	Percent int `json:"percent,omitempty"`
+	// Seed has chance take the same course again.
+	Seed uint64 `json:"seed,omitempty"`
+
+	dice *rand.Rand // with Percent only
 }
 
 // What a fault does to an API request. What Stripe's stand-in records under an idempotency key is replayed to every
@@ -159,8 +166,8 @@ func (f *Fault) check(words faultWords) error {
 	if (f.Do == FaultRefuse) != (f.Code != 0) {
 		return fmt.Errorf("fault %q: refuse needs code, and nothing else takes it", f.Match)
 	}
-	if f.Times < -1 || f.MS < 0 || f.Copies < 0 || f.Copies > 1000 {
-		return fmt.Errorf("fault %q: times, ms or copies out of range", f.Match)
+	if f.Times < -1 || f.MS < 0 || f.Copies < 0 || f.Copies > 1000 || f.Percent < 0 || f.Percent > 100 {
+		return fmt.Errorf("fault %q: times, ms, copies or percent out of range", f.Match)
 	}
 	return nil
 }
@@ -193,6 +200,9 @@ func (l *faultList) set(rules []Fault) error {
 		if rules[i].Times == 0 {
 			rules[i].Times = 1
 		}
+		if rules[i].Percent > 0 {
+			rules[i].dice = rand.New(rand.NewPCG(rules[i].Seed, uint64(i))) //nolint:gosec // chance, not a secret
+		}
 	}
 	l.mu.Lock()
 	l.rules = rules
@@ -222,7 +232,7 @@ func (l *faultList) strike(what string, kinds []string) Fault {
 	defer l.mu.Unlock()
 	for i := range l.rules {
 		f := &l.rules[i]
-		if !slices.Contains(kinds, f.Do) || !f.matches(what) {
+		if !slices.Contains(kinds, f.Do) || !f.matches(what) || f.dice != nil && f.dice.IntN(100) >= f.Percent {
 			continue
 		}
 		struck := *f

@@ -155,6 +155,8 @@ type Books struct {
 	Idempotency      IdempotencyStats `json:"idempotency"`
 	// Undelivered counts the events that were not delivered: pending, failed or lost.
 	Undelivered int `json:"undelivered"`
+	// Lost are those of them that never will be, unless somebody resends them.
+	Lost int `json:"lost"`
 }
 
 // BookedPayment is one PaymentIntent.
@@ -232,6 +234,9 @@ func (s *Stripe) Books() Books {
 	for _, d := range s.delivery {
 		if d.State == deliveryPending || d.State == deliveryFailed || d.State == deliveryLost {
 			b.Undelivered++
+		}
+		if d.State == deliveryLost {
+			b.Lost++
 		}
 	}
 	return b

@@ -175,6 +175,7 @@ var faultPresets = []faultPreset{
 	{"An off-session charge answers 500 once", `[{"match":"POST /v1/payment_intents","do":"500"}]`},
 	{"An off-session charge is made, but times out", `[{"match":"POST /v1/payment_intents","do":"timeout_after_acting"}]`},
 	{"Lose the next event", `[{"match":"deliver *","do":"drop"}]`},
+	{"Lose a tenth of the events", `[{"match":"deliver *","do":"drop","times":-1,"percent":10}]`},
 	{"Deliver each event three times", `[{"match":"deliver *","do":"repeat","times":-1}]`},
 	{"Deliver payment_intent.succeeded late", `[{"match":"deliver payment_intent.succeeded","do":"reorder","times":-1}]`},
 	{"Sign the next event wrongly", `[{"match":"deliver *","do":"other_signature"}]`},
