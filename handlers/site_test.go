@@ -155,10 +155,10 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 		t.Fatal(err)
 	}
 	deps.Knowledge = knowledge.New(knowledge.Options{DB: s.db, Gates: deps.Gates, Log: log, Interpret: true})
-	o.deps(&deps)
 	if deps.Notices, err = notice.New(notice.Options{DB: s.db, Log: log, BaseURL: deps.BaseURL}); err != nil {
 		t.Fatal(err)
 	}
+	o.deps(&deps)
 	h, err := handlers.New(deps)
 	if err != nil {
 		t.Fatal(err)
