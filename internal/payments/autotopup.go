@@ -25,8 +25,8 @@ import (
 // hand locks the settings and holds the row against them once more, word by word. And there is one way for money to come
 // in: a charge that succeeds only moves its row, and the payment's event, or reconciliation, credits it like any other.
 //
-// Lock order: top-ups, then auto_top_ups, then saved_cards, and after these the wallets as everywhere. Only who inserts a
-// top-up holds no other lock.
+// Lock order: top-ups, payments and wallets as everywhere, then auto_top_ups, then saved_cards. Whoever holds the settings
+// reads the wallet without locking it, and whoever inserts a top-up holds no other lock.
 
 // AutoTopUpState is how automatic top-ups stand for an organisation.
 type AutoTopUpState string

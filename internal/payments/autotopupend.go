@@ -197,3 +197,31 @@ func (a *autoTopUpRow) inARow(ctx context.Context, tx *db.Tx) (n int, err error)
 func (s *Service) abandon(ctx context.Context, c *charge) error {
 	return s.db.InTx(ctx, []uuid.UUID{c.OrgID}, func(ctx context.Context, tx *db.Tx) error { return c.giveUp(ctx, tx) })
 }
+
+// stopAfterReversal stops automatic top-ups when a payment was given back or is disputed, unless their owner has agreed to them
+// after that: the wallet has become low by it, and to charge the card for that would undo what somebody has just decided. An
+// inquiry is no dispute yet. The caller has kept the refunds and disputes of the payment.
+func stopAfterReversal(ctx context.Context, tx *db.Tx, org uuid.UUID, intent string, actor audit.Actor) error {
+	a, err := lockAutoTopUp(ctx, tx, org)
+	if err != nil || a == nil || !a.State.On() {
+		return err
+	}
+	var since bool
+	// Stripe dates by the second.
+	if err := tx.GetContext(ctx, &since, `
+		SELECT EXISTS (SELECT FROM refunds WHERE payment_intent = $1 AND status NOT IN ('failed', 'canceled') AND created_at >= $2) OR
+		       EXISTS (SELECT FROM disputes WHERE payment_intent = $1 AND status NOT LIKE 'warning\_%' AND status <> 'won' AND created_at >= $2)`,
+		intent, a.ConsentedAt.Truncate(time.Second)); err != nil {
+		return fmt.Errorf("couldn't look for refunds and disputes since automatic top-ups were agreed to: %w", err)
+	}
+	if !since {
+		return nil
+	}
+	var card SavedCard
+	if active, err := activeCard(ctx, tx, org); err != nil {
+		return err
+	} else if active != nil {
+		card = *active
+	}
+	return a.stop(ctx, tx, "A payment into this wallet was refunded or is disputed.", intent, card, actor)
+}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stripe/stripe-go/v76"
 	"golang.org/x/sync/errgroup"
 
 	"ringfence/db/dbtest"
@@ -272,6 +273,65 @@ func TestTheBankChangesItsMind(t *testing.T) {
 			d.spend(50_00)
 			d.round()
 			d.charged("with another card", 3)
+		})
+	}
+}
+
+// TestWhatIsGivenBackIsNotChargedAgain: a refund or dispute leaves the wallet low, and automatic top-ups stop instead of taking
+// from the card what has just been given back to it. An inquiry, and a refund from before their owner agreed, stop nothing.
+func TestWhatIsGivenBackIsNotChargedAgain(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		path  string
+		form  url.Values
+		early bool // before its owner agreed
+		stops bool
+	}{
+		"refund":        {"refund", nil, false, true},
+		"part of it":    {"refund", url.Values{"amount": {"4600"}}, false, true},
+		"dispute":       {"dispute", nil, false, true},
+		"early refund":  {"refund", nil, true, false},
+		"early dispute": {"dispute", nil, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newAuto(t, "")
+			top := d.paidKeeping(visa)
+			d.sweep()
+			session, err := d.api.CheckoutSessions.Get(top.SessionID, &stripe.CheckoutSessionParams{Expand: []*string{new("payment_intent")}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			reverse := func() {
+				d.control("/charges/"+session.PaymentIntent.LatestCharge.ID+"/"+c.path, c.form)
+				d.clock.Advance(time.Minute)
+			}
+			if c.early {
+				reverse()
+			}
+			d.turnOn(usual)
+			if !c.early {
+				reverse()
+			}
+			dbtest.Super(t, d.url, `UPDATE wallets SET frozen_at = NULL, frozen_reason = ''`)
+			if d.credited() >= 50_00 {
+				t.Fatalf("the balance is %s", d.balance())
+			}
+			dbtest.Super(t, d.url, `UPDATE wallets SET frozen_at = NULL, frozen_reason = ''`) // it is not the freeze that keeps the card safe
+			d.round()
+			v := d.now()
+			if c.stops {
+				if v.State != payments.AutoStopped || v.Reason != "A payment into this wallet was refunded or is disputed." || len(d.told("autotopup_ended")) != 1 {
+					t.Errorf("it stands as %+v, told %v", v, d.told("autotopup_ended"))
+				}
+				d.charged("in all", 1)
+				d.turnOn(usual)
+				d.round()
+			}
+			d.stand("agreed to after it", payments.AutoReady)
+			d.credited()
+			d.stand("agreed to after it, and its events once more", payments.AutoReady)
+			d.charged("agreed to after it", 2)
 		})
 	}
 }

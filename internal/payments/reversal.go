@@ -352,6 +352,9 @@ func (s *Service) settleReversal(ctx context.Context, org uuid.UUID, a answer, e
 		if moved, err = s.book(ctx, tx, org, a, own[0].ID); err != nil {
 			return err
 		}
+		if err := stopAfterReversal(ctx, tx, org, a.payment.intent, audit.Stripe(own[0].ID)); err != nil {
+			return err
+		}
 		failpoint.Hit(failpoint.WorkBeforeCommit)
 		if err := moveTopUps(ctx, tx, own, on, paid, credited); err != nil {
 			return err
