@@ -286,9 +286,9 @@ func TestPaymentIntentsAreListed(t *testing.T) {
 	b := start(t, func(o *sandbox.Options) { o.Now = ck.Now })
 	who, other := b.customer(), b.customer()
 	method := b.saved(who, cardOK)
-	b.saved(other, cardOK)
 	ck.Add(time.Hour)
 	since := ck.Now().Unix()
+	b.saved(other, cardOK)
 	var want []string
 	for range 3 {
 		pi, err := b.api.PaymentIntents.New(offSession(who, method, 3950))
