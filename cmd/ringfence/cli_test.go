@@ -50,7 +50,7 @@ func (c command) check(t *testing.T, e environment) {
 // production is an environment that is complete but for what a test changes.
 func production(e environment) environment {
 	return e.with(environment{
-		"RINGFENCE_ENV": "production", "RINGFENCE_SANDBOX_ADDR": "", "RINGFENCE_BASE_URL": "https://wallet.example.com",
+		"RINGFENCE_ENV": "production", "RINGFENCE_SANDBOX_ADDR": "", "RINGFENCE_BASE_URL": "https://wallet.example.com", "SMTP_URL": "",
 		"USD_TO_GBP_RATE": "0.79", "STRIPE_SECRET_KEY": "sk_live_" + canary + "000000",
 	})
 }

@@ -200,7 +200,10 @@ func operatorSurveys(t *testing.T, s *site) {
 	want(t, "own prices", tab.Text("h1"), "Prices of Harbour Dental")
 	tab.Everywhere("ops-prices-own-none")
 	dbtest.Super(t, databaseURL, `DELETE FROM wallets WHERE org_id IN (SELECT id FROM organizations WHERE name LIKE 'Practice %')`)
-	dbtest.Super(t, databaseURL, `DELETE FROM organizations WHERE name LIKE 'Practice %'`)
+	dbtest.Super(t, databaseURL, `
+		WITH gone AS (SELECT id FROM organizations WHERE name LIKE 'Practice %'),
+		     marks AS (DELETE FROM notice_marks WHERE org_id IN (SELECT id FROM gone))
+		DELETE FROM organizations WHERE id IN (SELECT id FROM gone)`)
 }
 
 func operatorSetsPrice(t *testing.T, s *site, v browsertest.View) {
