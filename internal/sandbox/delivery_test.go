@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -182,6 +183,8 @@ func TestResendDuringAnAttempt(t *testing.T) {
 	rc := newReceiver(t)
 	rc.gate = make(chan struct{})
 	b := start(t, to(rc))
+	open := sync.OnceFunc(func() { close(rc.gate) })
+	t.Cleanup(open)
 	inside := func(n int) func() bool {
 		return func() bool {
 			rc.mu.Lock()
@@ -200,7 +203,7 @@ func TestResendDuringAnAttempt(t *testing.T) {
 	rc.gate <- struct{}{} // the first who came is the first to go
 	wait(t, "the first", func() bool { return rc.count("customer.created") == 1 })
 	wait(t, "the attempt that was asked for", inside(senders))
-	close(rc.gate)
+	open()
 	wait(t, "all", func() bool { return rc.count("customer.created") == senders+1 })
 }
 
