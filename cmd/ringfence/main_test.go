@@ -62,7 +62,7 @@ func development(t testing.TB, databaseURL string) environment {
 	_, _ = rand.Read(key[len(canary):])
 	return environment{
 		"RINGFENCE_ENV": "development", "RINGFENCE_DATA_DIR": t.TempDir(), "DATABASE_URL": databaseURL,
-		"RINGFENCE_ADDR": freeAddr(t), "RINGFENCE_SANDBOX_ADDR": freeAddr(t),
+		"RINGFENCE_ADDR": freeAddr(t), "RINGFENCE_SANDBOX_ADDR": freeAddr(t), "SMTP_URL": "smtp://" + freeAddr(t),
 		"RINGFENCE_SESSION_KEYS": base64.StdEncoding.EncodeToString(key),
 		"STRIPE_SECRET_KEY":      "sk_test_" + canary + rand.Text(),
 		"STRIPE_WEBHOOK_SECRET":  "whsec_" + canary + rand.Text(),

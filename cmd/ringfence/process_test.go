@@ -122,7 +122,7 @@ func TestProcesses(t *testing.T) {
 	// Nothing is configured but where: the secrets are made by the first start.
 	e := environment{
 		"RINGFENCE_ENV": "development", "RINGFENCE_DATA_DIR": filepath.Join(dir, "data"),
-		"RINGFENCE_ADDR": freeAddr(t), "RINGFENCE_SANDBOX_ADDR": freeAddr(t),
+		"RINGFENCE_ADDR": freeAddr(t), "RINGFENCE_SANDBOX_ADDR": freeAddr(t), "SMTP_URL": "smtp://" + freeAddr(t),
 	}
 
 	server := e.spawn(t, "serve")

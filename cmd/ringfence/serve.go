@@ -211,6 +211,7 @@ func startSandbox(ctx context.Context, cfg config.Config, a *app) (*sandbox.Serv
 		Addr: cfg.SandboxAddr, StateFile: filepath.Join(cfg.DataDir, "sandbox.db"),
 		TwilioAccountSID: cfg.TwilioAccountSID, TwilioAuthToken: cfg.TwilioAuthToken.Reveal(), TwilioNumbers: []string{cfg.TwilioFromNumber},
 		TwilioSMSURL: cfg.BaseURL + "/api/webhooks/twilio/sms",
+		MailAddr:     cfg.LocalMailAddr(),
 		WebhookURL:   cfg.BaseURL + "/api/webhooks/stripe", WebhookSecret: cfg.StripeWebhookSecrets[0].Reveal(),
 		Logger: a.log.With("part", "sandbox"),
 	})
@@ -229,6 +230,9 @@ func (a *app) welcome(e *env) {
 	}
 	if a.usesSandbox() {
 		say(e.stdout, "  The sandbox with its Stripe is at http://%s", a.cfg.SandboxAddr)
+		if a.cfg.LocalMailAddr() != "" {
+			say(e.stdout, "  The mail it sends can be read at http://%s/sandbox/mail", a.cfg.SandboxAddr)
+		}
 	}
 	say(e.stdout, "  Ctrl-C stops everything; the data stays in %s\n", a.cfg.DataDir)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -76,6 +77,12 @@ type Config struct {
 	// cannot send.
 	TwilioFromNumber string `env:"TWILIO_FROM_NUMBER"`
 
+	// SMTPURL is where mail is handed over: smtp://host:port or smtps://host:port, with user:password@ where the server
+	// wants them. Reveal always gives a port. Unset means no mail, in production only.
+	SMTPURL Secret `env:"SMTP_URL"`
+	// MailFrom is who mail comes from, in the form of a From header; set wherever SMTPURL is.
+	MailFrom string `env:"RINGFENCE_MAIL_FROM"`
+
 	// USDToGBP is the first version of the rate, in millionths of a pound per dollar, above 0 and below 10.
 	USDToGBP Micros `env:"USD_TO_GBP_RATE"`
 	// TopUpMinPence is the least a customer may top up at once, in pence.
@@ -96,6 +103,16 @@ func (c Config) HTTPS() bool { return strings.HasPrefix(c.BaseURL, "https://") }
 func (c Config) Livemode() bool {
 	key := c.StripeSecretKey.Reveal()
 	return strings.HasPrefix(key, "sk_live_") || strings.HasPrefix(key, "rk_live_")
+}
+
+// LocalMailAddr is the host:port of SMTPURL where that is plain SMTP on this machine, so that the sandbox can listen there;
+// "" otherwise.
+func (c Config) LocalMailAddr() string {
+	u, err := url.Parse(c.SMTPURL.Reveal())
+	if err != nil || u.Scheme != "smtp" || !isLoopback(u.Hostname()) {
+		return ""
+	}
+	return u.Host
 }
 
 // Source says where a setting's value came from.

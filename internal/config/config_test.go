@@ -103,6 +103,7 @@ func TestProduction(t *testing.T) {
 	check("Auth", c.Auth, config.AuthLocal)
 	check("StripeAPIBase", c.StripeAPIBase, "https://api.stripe.com")
 	check("CheckoutHosts", c.CheckoutHosts, []string{"checkout.stripe.com"})
+	check("mail", c.SMTPURL.IsSet() || c.MailFrom != "" || c.LocalMailAddr() != "", false)
 	check("USDToGBP", int64(c.USDToGBP), 790000)
 	check("TopUpMinPence", c.TopUpMinPence, 500)
 	check("TopUpMaxPence", c.TopUpMaxPence, 500000)
@@ -190,6 +191,7 @@ func TestAcceptedValues(t *testing.T) {
 func TestEachFaultAlone(t *testing.T) {
 	prod, dev := production(), development(t)
 	texts := withTexts()
+	mail := with(production(), "SMTP_URL", "smtp://mail.example.com", "RINGFENCE_MAIL_FROM", "Ringfence <no-reply@example.com>")
 	for _, tc := range []struct {
 		vars              map[string]string
 		name, value, says string
@@ -294,6 +296,27 @@ func TestEachFaultAlone(t *testing.T) {
 		{prod, "RINGFENCE_CHECKOUT_HOSTS", "127.0.0.1", "not a plain host name"},
 		{prod, "RINGFENCE_CHECKOUT_HOSTS", "chеckout.stripe.com", "not a plain host name"}, // a Cyrillic е
 		{prod, "RINGFENCE_CHECKOUT_HOSTS", "checkout.stripe.com,", "entry 2 of 2"},
+		{mail, "RINGFENCE_MAIL_FROM", "", "not set"},
+		{mail, "RINGFENCE_MAIL_FROM", "Ringfence", "not a sender"},
+		{mail, "RINGFENCE_MAIL_FROM", "a@example.com, b@example.com", "not a sender"},
+		{prod, "RINGFENCE_MAIL_FROM", "Ringfence", "not a sender"},
+		{mail, "SMTP_URL", "mail.example.com:587", "not the address"},
+		{mail, "SMTP_URL", "mail.example.com", "not the address"},
+		{mail, "SMTP_URL", "https://mail.example.com", "neither smtp"},
+		{mail, "SMTP_URL", "smtp:mail.example.com", "not the address"},
+		{mail, "SMTP_URL", "smtp://mail.example.com/inbox", "not the address"},
+		{mail, "SMTP_URL", "smtp://mail.example.com?tls=off", "not the address"},
+		{mail, "SMTP_URL", "smtp://user:pa%ss@mail.example.com", "not the address"},
+		{mail, "SMTP_URL", "smtp://", "no usable host"},
+		{mail, "SMTP_URL", "smtp://exa_mple.com", "no usable host"},
+		{mail, "SMTP_URL", "smtp://mail.example.com:", "no usable host"},
+		{mail, "SMTP_URL", "smtp://mail.example.com:0", "no usable host"},
+		{mail, "SMTP_URL", "smtp://user@mail.example.com", "user without a password"},
+		{mail, "SMTP_URL", "smtp://:password@mail.example.com", "user without a password"},
+		{mail, "SMTP_URL", "smtp://us%0d%0aer:password@mail.example.com", "no mail server can take"},
+		{dev, "SMTP_URL", "smtp://localhost:8080", "address of RINGFENCE_ADDR"},
+		{dev, "SMTP_URL", "smtp://127.0.0.1:8091", "address of RINGFENCE_SANDBOX_ADDR"},
+		{mail, "SMTP_URL", "smtp://127.0.0.1:8080", "address of RINGFENCE_ADDR"},
 		{prod, "USD_TO_GBP_RATE", "", "not set"},
 		{prod, "USD_TO_GBP_RATE", "79", "not a usable rate"},
 		{prod, "USD_TO_GBP_RATE", "10", "not a usable rate"},
@@ -347,13 +370,14 @@ func TestAllFaultsAtOnce(t *testing.T) {
 		"RINGFENCE_ENV": "production", "RINGFENCE_ADDR": "x", "RINGFENCE_SANDBOX_ADDR": "127.0.0.1:1", "RINGFENCE_METRICS_ADDR": "x",
 		"RINGFENCE_TRUSTED_PROXIES": "x", "RINGFENCE_LOG_LEVEL": "x", "DATABASE_URL": "x", "RINGFENCE_SESSION_KEYS": "c2hvcnQ=,,00", "RINGFENCE_AUTH": "x",
 		"SUPABASE_URL": "x", "SUPABASE_JWT_SECRET": "x", "STRIPE_SECRET_KEY": "x", "STRIPE_API_BASE": "x", "RINGFENCE_CHECKOUT_HOSTS": "x:1",
+		"SMTP_URL":        "x",
 		"USD_TO_GBP_RATE": "x", "RINGFENCE_TOP_UP_MIN_PENCE": "x", "RINGFENCE_TOP_UP_MAX_PENCE": "0",
 	}
 	want := []string{
 		"RINGFENCE_ADDR", "RINGFENCE_BASE_URL", "RINGFENCE_SANDBOX_ADDR", "RINGFENCE_METRICS_ADDR", "RINGFENCE_TRUSTED_PROXIES", "RINGFENCE_LOG_LEVEL",
 		"DATABASE_URL", "RINGFENCE_SESSION_KEYS", "RINGFENCE_SESSION_KEYS", "RINGFENCE_SESSION_KEYS", "RINGFENCE_AUTH", "SUPABASE_URL", "SUPABASE_JWT_SECRET",
-		"STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_API_BASE", "RINGFENCE_CHECKOUT_HOSTS", "USD_TO_GBP_RATE",
-		"RINGFENCE_TOP_UP_MIN_PENCE", "RINGFENCE_TOP_UP_MAX_PENCE",
+		"STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_API_BASE", "RINGFENCE_CHECKOUT_HOSTS", "SMTP_URL",
+		"RINGFENCE_MAIL_FROM", "USD_TO_GBP_RATE", "RINGFENCE_TOP_UP_MIN_PENCE", "RINGFENCE_TOP_UP_MAX_PENCE",
 	}
 	var got []string
 	all := faults(t, vars)
@@ -369,7 +393,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 			t.Errorf("%q is missing from\n%s", line, text)
 		}
 	}
-	if lines := strings.Count(text, "\n"); lines != len(all) || !strings.HasPrefix(text, "the configuration has 20 faults:") {
+	if lines := strings.Count(text, "\n"); lines != len(all) || !strings.HasPrefix(text, "the configuration has 22 faults:") {
 		t.Errorf("the report has %d lines for %d faults:\n%s", lines, len(all), text)
 	}
 }
@@ -426,6 +450,44 @@ func TestTwilioIsOptional(t *testing.T) {
 		got := faults(t, with(production(), name, withTexts()[name]))
 		if len(got) != 1 {
 			t.Errorf("with %s alone: %v, want a fault for the other", name, got)
+		}
+	}
+}
+
+// Mail is optional in production; development sends to a port of its own, which stays.
+func TestMail(t *testing.T) {
+	for given, want := range map[string]string{
+		"smtp://Mail.Example.com":                     "smtp://mail.example.com:587",
+		"smtp://mail.example.com:2525/":               "smtp://mail.example.com:2525",
+		"smtps://user:p%40ss%2Fword@mail.example.com": "smtps://user:p%40ss%2Fword@mail.example.com:465",
+		"smtp://[2001:db8::1]":                        "smtp://[2001:db8::1]:587",
+	} {
+		c := load(t, with(production(), "SMTP_URL", given, "RINGFENCE_MAIL_FROM", "Ringfence <no-reply@example.com>"))
+		if got := c.SMTPURL.Reveal(); got != want {
+			t.Errorf("%s is %s, want %s", given, got, want)
+		}
+		if c.MailFrom != `"Ringfence" <no-reply@example.com>` || c.LocalMailAddr() != "" {
+			t.Errorf("%s: from %s, local %q", given, c.MailFrom, c.LocalMailAddr())
+		}
+	}
+	vars := development(t)
+	c := load(t, vars)
+	if !strings.HasPrefix(c.SMTPURL.Reveal(), "smtp://127.0.0.1:") || c.SMTPURL.Reveal() != "smtp://"+c.LocalMailAddr() {
+		t.Errorf("development sends to %s, listens on %s", c.SMTPURL.Reveal(), c.LocalMailAddr())
+	}
+	if c.MailFrom != `"Ringfence" <no-reply@ringfence.example>` {
+		t.Errorf("development sends as %s", c.MailFrom)
+	}
+	if again := load(t, vars); again.SMTPURL.Reveal() != c.SMTPURL.Reveal() {
+		t.Errorf("a second process sends to %s, not %s", again.SMTPURL.Reveal(), c.SMTPURL.Reveal())
+	}
+	for given, want := range map[string]string{
+		"smtp://user:password@localhost:1025": "localhost:1025",
+		"smtps://127.0.0.1:1025":              "", // the sandbox speaks no TLS
+		"smtp://mail.example.com":             "",
+	} {
+		if got := load(t, with(vars, "SMTP_URL", given)).LocalMailAddr(); got != want {
+			t.Errorf("%s: local %q, want %q", given, got, want)
 		}
 	}
 }

@@ -1,30 +1,56 @@
 package config
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// generated are the secrets that development makes for itself, and how.
+// generated are the values that development makes for itself and keeps, and how.
 var generated = []struct {
 	name string
-	make func() string
+	make func(l *loader) (string, error)
 }{
-	{"RINGFENCE_SESSION_KEYS", func() string {
+	{"RINGFENCE_SESSION_KEYS", drawn(func() string {
 		key := make([]byte, minSessionKeyBytes)
 		_, _ = rand.Read(key) // never fails: it ends the process instead
 		return base64.StdEncoding.EncodeToString(key)
-	}},
-	{"STRIPE_SECRET_KEY", func() string { return "sk_test_" + rand.Text() }},
-	{"STRIPE_WEBHOOK_SECRET", func() string { return "whsec_" + rand.Text() + rand.Text() }},
-	{"TWILIO_ACCOUNT_SID", func() string { return "AC" + randomHex() }},
-	{"TWILIO_AUTH_TOKEN", randomHex},
+	})},
+	{"STRIPE_SECRET_KEY", drawn(func() string { return "sk_test_" + rand.Text() })},
+	{"STRIPE_WEBHOOK_SECRET", drawn(func() string { return "whsec_" + rand.Text() + rand.Text() })},
+	{"TWILIO_ACCOUNT_SID", drawn(func() string { return "AC" + randomHex() })},
+	{"TWILIO_AUTH_TOKEN", drawn(randomHex)},
+	{"SMTP_URL", (*loader).freeMailURL},
+}
+
+// drawn is for what randomness alone makes.
+func drawn(text func() string) func(*loader) (string, error) {
+	return func(*loader) (string, error) { return text(), nil }
+}
+
+// freeMailURL names a port of this machine that nobody listens on and no other variable claims.
+func (l *loader) freeMailURL() (string, error) {
+	for {
+		listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", err
+		}
+		addr := listener.Addr().String()
+		if err := listener.Close(); err != nil {
+			return "", err
+		}
+		if !slices.ContainsFunc(listening, func(name string) bool { return samePort(l.values[name], addr) }) {
+			return "smtp://" + addr, nil
+		}
+	}
 }
 
 // randomHex is 128 bits as Twilio writes its ids and tokens.
@@ -39,6 +65,7 @@ func (l *loader) fillDevelopment() {
 	l.fill("RINGFENCE_SANDBOX_ADDR", "127.0.0.1:8091", FromDefault)
 	l.fill("USD_TO_GBP_RATE", "0.79", FromDefault)
 	l.fill("TWILIO_FROM_NUMBER", "+15005550006", FromDefault) // one of Twilio's own for tests
+	l.fill("RINGFENCE_MAIL_FROM", "Ringfence <no-reply@ringfence.example>", FromDefault)
 	// URLs made of a bad address would only repeat its fault.
 	if addr := l.values["RINGFENCE_ADDR"]; checkListenAddr(addr, true) == nil {
 		l.fill("RINGFENCE_BASE_URL", "http://"+addr, FromDefault)
@@ -51,7 +78,7 @@ func (l *loader) fillDevelopment() {
 		if l.values[g.name] != "" {
 			continue
 		}
-		value, err := keptSecret(l.values["RINGFENCE_DATA_DIR"], g.name, g.make)
+		value, err := keptSecret(l.values["RINGFENCE_DATA_DIR"], g.name, func() (string, error) { return g.make(l) })
 		if err != nil {
 			l.fault("RINGFENCE_DATA_DIR", &problem{
 				"cannot keep the secrets that development makes (" + reason(err) + ")",
@@ -79,7 +106,7 @@ func reason(err error) string {
 // keptSecret returns the secret of this name in the data directory and makes it first where there is none. Whoever
 // comes first decides: the file appears whole, by a link that fails if it is there already, so processes that start at
 // the same moment agree.
-func keptSecret(dataDir, name string, generate func() string) (string, error) {
+func keptSecret(dataDir, name string, generate func() (string, error)) (string, error) {
 	// The data directory itself may be passed through, since the embedded database's own user has to reach its cluster
 	// in there; nobody else can list it. The secrets lie one level down, closed.
 	if err := os.MkdirAll(dataDir, 0o711); err != nil { //nolint:gosec // see above
@@ -95,12 +122,16 @@ func keptSecret(dataDir, name string, generate func() string) (string, error) {
 		return value, err
 	}
 
+	made, err := generate()
+	if err != nil {
+		return "", err
+	}
 	tmp, err := os.CreateTemp(dir, ".new-*") // 0600
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = os.Remove(tmp.Name()) }() // its other name stays
-	_, err = tmp.WriteString(generate() + "\n")
+	_, err = tmp.WriteString(made + "\n")
 	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return "", err
 	}

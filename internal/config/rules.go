@@ -61,6 +61,7 @@ func (l *loader) check(c *Config) {
 	l.secrets("STRIPE_WEBHOOK_SECRET", c.StripeWebhookSecrets, func(s string) (string, *problem) { return s, checkWebhookSecret(s) })
 	l.checkURL("STRIPE_API_BASE", &c.StripeAPIBase, false)
 	l.checkTwilio(c)
+	l.checkMail(c)
 	l.checkCheckoutHosts(c.CheckoutHosts)
 	l.checkTopUps(c)
 }
@@ -96,6 +97,35 @@ var (
 	twilioToken = regexp.MustCompile(`^[0-9a-zA-Z]{16,}$`)
 	phoneNumber = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
 )
+
+// checkMail wants to know who mail comes from wherever it can be sent, and puts the normal forms into c.
+func (l *loader) checkMail(c *Config) {
+	if c.SMTPURL.IsSet() {
+		normal, p := smtpURL(c.SMTPURL.Reveal())
+		l.fault("SMTP_URL", p)
+		c.SMTPURL = NewSecret(normal)
+		if c.Env == Production {
+			l.require("RINGFENCE_MAIL_FROM", "SMTP_URL is set: say who the mail comes from, for example Ringfence <no-reply@example.com>.")
+		}
+		for _, name := range listening {
+			if local := c.LocalMailAddr(); local != "" && samePort(l.values[name], local) {
+				l.fault("SMTP_URL", &problem{"names the address of " + name, "Give each its own port."})
+			}
+		}
+	}
+	if c.MailFrom == "" {
+		return
+	}
+	from, err := mail.ParseAddress(c.MailFrom)
+	if err != nil {
+		l.fault("RINGFENCE_MAIL_FROM", &problem{"is not a sender", "Write a name and an email address, for example Ringfence <no-reply@example.com>."})
+		return
+	}
+	c.MailFrom = from.String()
+}
+
+// listening are the variables of our own addresses.
+var listening = []string{"RINGFENCE_ADDR", "RINGFENCE_SANDBOX_ADDR", "RINGFENCE_METRICS_ADDR"}
 
 func (l *loader) checkAddresses(c *Config) {
 	development := c.Env == Development

@@ -77,6 +77,8 @@ func TestConfigNeverShowsSecrets(t *testing.T) {
 		"SUPABASE_ANON_KEY":      "canaryAnon",
 		"SUPABASE_JWT_SECRET":    "canaryJwtSecretOfThirtyTwoLetters",
 		"STRIPE_SECRET_KEY":      "sk_live_canaryKey",
+		"SMTP_URL":               "smtp://canaryUser:canaryPassword@mail.example.com",
+		"RINGFENCE_MAIL_FROM":    "no-reply@example.com",
 		"STRIPE_WEBHOOK_SECRET":  "whsec_canaryOneXXXXXXXXXXXXXXX,whsec_canaryTwoXXXXXXXXXXXXXXX",
 	}
 	vars := production()
@@ -93,7 +95,7 @@ func TestConfigNeverShowsSecrets(t *testing.T) {
 	}
 	// Each canary in each variable, the wrong ones included: a refusal quotes none.
 	for _, s := range c.Masked() {
-		for _, canary := range []string{"canary", "sk_live_canary-", "whsec_canary", "https://u:canary@h", "canary,canary", "/dev/null/canary"} {
+		for _, canary := range []string{"canary", "sk_live_canary-", "whsec_canary", "https://u:canary@h", "smtp://u:canary@h/x", "smtp://u:%canary@h", "canary,canary", "/dev/null/canary"} {
 			for _, base := range []map[string]string{production(), development(t)} {
 				_, err := config.Load(getenv(with(base, s.Name, canary)))
 				if err != nil && shows(everyPrint(t, err)) {
@@ -142,6 +144,8 @@ func TestMasked(t *testing.T) {
 		{"TWILIO_AUTH_TOKEN", "[secret]", config.FromGeneration},
 		{"TWILIO_API_BASE", "http://127.0.0.1:8091", config.FromDefault},
 		{"TWILIO_FROM_NUMBER", "+15005550006", config.FromDefault},
+		{"SMTP_URL", "[secret]", config.FromGeneration},
+		{"RINGFENCE_MAIL_FROM", "Ringfence <no-reply@ringfence.example>", config.FromDefault},
 		{"USD_TO_GBP_RATE", "0.79", config.FromDefault},
 		{"RINGFENCE_TOP_UP_MIN_PENCE", "500", config.FromDefault},
 		{"RINGFENCE_TOP_UP_MAX_PENCE", "500000", config.FromDefault},

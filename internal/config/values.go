@@ -163,6 +163,52 @@ func origin(raw string, anyHTTP bool) (string, *problem) {
 	return u.Scheme + "://" + host, nil
 }
 
+// smtpURL reads smtp[s]://[user:password@]host[:port] and returns it with its port: without one 587, where mail is
+// submitted (RFC 6409), and 465 for smtps (RFC 8314).
+func smtpURL(raw string) (string, *problem) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Opaque != "" || (u.Path != "" && u.Path != "/") || strings.ContainsAny(raw, "?#") {
+		return "", &problem{"is not the address of a mail server", "Write smtp://user:password@host:port or smtps://…, with what is special in the password percent-encoded."}
+	}
+	host, port := strings.ToLower(u.Hostname()), u.Port()
+	usual := map[string]string{"smtp": "587", "smtps": "465"}[u.Scheme]
+	switch {
+	case usual == "":
+		return "", &problem{"is neither smtp:// nor smtps://", "Write smtp://host:port, or smtps:// where the server speaks TLS from the start."}
+	case !validHost(host) || (port == "" && strings.HasSuffix(u.Host, ":")) || (port != "" && !validPort(port)):
+		return "", &problem{"has no usable host and port", "Write them as in smtp://mail.example.com:587."}
+	case !sendableUser(u.User):
+		return "", &problem{"has a user without a password, or one that no mail server can take", "Write both, as in smtp://user:password@host:port, or neither."}
+	}
+	if port == "" {
+		port = usual
+	}
+	return (&url.URL{Scheme: u.Scheme, User: u.User, Host: net.JoinHostPort(host, port)}).String(), nil
+}
+
+// sendableUser takes nobody, or a name and password of no control characters, which would end a line or a field of SMTP.
+func sendableUser(user *url.Userinfo) bool {
+	if user == nil {
+		return true
+	}
+	password, _ := user.Password()
+	control := func(r rune) bool { return r < ' ' || r == 0x7f }
+	return user.Username() != "" && password != "" && !strings.ContainsFunc(user.Username()+password, control)
+}
+
+// samePort reports whether two host:port lead to one port of this machine.
+func samePort(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	return errA == nil && errB == nil && portA == portB && isHere(hostA) && isHere(hostB)
+}
+
+// isHere reports whether a host to listen on is reached through loopback.
+func isHere(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "" || isLoopback(host) || err == nil && a.IsUnspecified()
+}
+
 var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // validHostname takes DNS names of ASCII labels, not addresses: the last label must have a letter.

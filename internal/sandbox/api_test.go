@@ -350,6 +350,62 @@ func TestRefunds(t *testing.T) {
 	}
 }
 
+// A refund asked for twice under one key is one refund, and what cannot be refunded moves no money.
+func TestRefundsAreChecked(t *testing.T) {
+	b := start(t)
+	s := b.pay(5000, "tu_1")
+	pi := s.PaymentIntent.ID
+	keyed := func(pence int64, reason string) (*stripe.Refund, error) {
+		p := &stripe.RefundParams{PaymentIntent: new(pi), Amount: new(pence), Reason: new(reason)}
+		p.AddMetadata("refund_id", "rf_1")
+		p.IdempotencyKey = new("refund:rf_1")
+		return b.api.Refunds.New(p)
+	}
+	b.misbehave(sandbox.Fault{Match: "POST /v1/refunds", Do: sandbox.FaultCutAfterActing})
+	if _, err := newAPIOver(oneByOne(), b.URL(), 0).Refunds.New(&stripe.RefundParams{PaymentIntent: new(pi), Amount: stripe.Int64(100)}); err == nil {
+		t.Error("the lost answer came")
+	}
+	first, err := keyed(1400, "duplicate")
+	if err != nil || first.Metadata["refund_id"] != "rf_1" || first.Reason != stripe.RefundReasonDuplicate || first.Amount != 1400 {
+		t.Fatalf("%v, %+v", err, first)
+	}
+	again, err := keyed(1400, "duplicate")
+	if err != nil || again.ID != first.ID || again.LastResponse.Header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("%v, %+v", err, again)
+	}
+	if _, err = keyed(1401, "duplicate"); stripeError(t, err).Type != stripe.ErrorTypeIdempotency {
+		t.Errorf("%v", err)
+	}
+	unpaid := b.session(5000, "tu_2")
+	b.post(unpaid.URL + "/decline")
+	for name, tc := range map[string]struct {
+		p    *stripe.RefundParams
+		says string
+	}{
+		"too much":   {&stripe.RefundParams{PaymentIntent: new(pi), Amount: stripe.Int64(3501)}, "Refund amount (£35.01) is greater than unrefunded amount on charge (£35.00)"},
+		"nothing":    {&stripe.RefundParams{PaymentIntent: new(pi), Amount: stripe.Int64(0)}, "Invalid positive integer"},
+		"negative":   {&stripe.RefundParams{PaymentIntent: new(pi), Amount: stripe.Int64(-1)}, "Invalid positive integer"},
+		"reason":     {&stripe.RefundParams{PaymentIntent: new(pi), Reason: new("because")}, "must be one of duplicate, fraudulent, requested_by_customer"},
+		"unknown":    {&stripe.RefundParams{PaymentIntent: new("pi_none")}, "No such payment_intent: 'pi_none'"},
+		"never paid": {&stripe.RefundParams{PaymentIntent: new(b.get(unpaid.ID).PaymentIntent.ID)}, "does not have a successful charge to refund"},
+	} {
+		_, err := b.api.Refunds.New(tc.p)
+		if e := stripeError(t, err); e.HTTPStatusCode != http.StatusBadRequest || e.Type != stripe.ErrorTypeInvalidRequest || !strings.Contains(e.Msg, tc.says) {
+			t.Errorf("%s: %v", name, e)
+		}
+	}
+	if p := b.books().Payments[0]; p.AmountRefunded != 1500 || p.Net != 3500 {
+		t.Errorf("%+v", p)
+	}
+	if _, err := b.api.Refunds.New(&stripe.RefundParams{PaymentIntent: new(pi)}); err != nil {
+		t.Error(err)
+	}
+	_, err = b.api.Refunds.New(&stripe.RefundParams{PaymentIntent: new(pi), Amount: stripe.Int64(1)})
+	if e := stripeError(t, err); e.Code != stripe.ErrorCodeChargeAlreadyRefunded || !strings.Contains(e.Msg, "has already been refunded") {
+		t.Errorf("%v", e)
+	}
+}
+
 func TestDisputes(t *testing.T) {
 	for name, c := range map[string]struct {
 		query  string

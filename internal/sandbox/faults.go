@@ -14,7 +14,7 @@ import (
 
 // Fault is a rule that makes a stand-in misbehave. Rules are tried in order; the first that matches strikes.
 type Fault struct {
-	// Match is "METHOD /path" for API requests or "deliver what" for requests to the receiver, where what is the
+	// Match is "METHOD /path" for API requests, "mail address" for messages to a recipient, or "deliver what" for requests to the receiver, where what is the
 	// type of an event of Stripe's, and of Twilio's status.sending, status.sent, status.delivered and so on, or
 	// inbound for a text that came in. * stands for any part of one segment: "POST /v1/checkout/sessions/*/expire",
 	// "* /v1/refunds", "deliver checkout.session.*", "deliver status.*".
@@ -65,6 +65,16 @@ const (
 	FaultDelay = "delay"
 )
 
+// What a fault does to a message, besides delay and cut_after_acting.
+const (
+	// Fault451 refuses the recipient for now.
+	Fault451 = "451"
+	// Fault550 refuses the recipient for good.
+	Fault550 = "550"
+	// FaultCut takes the message in and cuts the connection instead of answering; the message is lost.
+	FaultCut = "cut"
+)
+
 // What a fault does to a delivery.
 const (
 	// FaultDrop loses it: it is never delivered, unless somebody resends it.
@@ -79,8 +89,11 @@ const (
 )
 
 // faultWords are what faults can do at one stand-in: on the way, in place of or around the execution, and to
-// deliveries.
-type faultWords struct{ edge, execution, delivery []string }
+// deliveries. With a target, all rules begin with it.
+type faultWords struct {
+	edge, execution, delivery []string
+	target                    string
+}
 
 var (
 	everyDelivery = []string{FaultDrop, FaultRepeat, FaultReorder, FaultOtherSignature}
@@ -92,9 +105,15 @@ var (
 		},
 		delivery: everyDelivery,
 	}
+	mailFaults = faultWords{
+		edge:      []string{Fault451, Fault550},
+		execution: []string{FaultCut, FaultCutAfterActing, FaultDelay},
+		target:    mailTarget,
+	}
 )
 
 const (
+	mailTarget     = "mail "
 	deliverPrefix  = "deliver "
 	holdDefault    = 90 * time.Second
 	reorderDefault = 5 * time.Second
@@ -125,7 +144,10 @@ func (f *Fault) copies() int {
 
 func (f *Fault) check(words faultWords) error {
 	target, pattern, ok := strings.Cut(f.Match, " ")
-	if !ok {
+	switch {
+	case words.target != "" && (!ok || target+" " != words.target):
+		return fmt.Errorf("fault %q: match must be \"%saddress\"", f.Match, words.target)
+	case !ok:
 		return fmt.Errorf("fault %q: match must be \"METHOD /path\" or \"deliver event.type\"", f.Match)
 	}
 	if _, err := path.Match(pattern, ""); err != nil {

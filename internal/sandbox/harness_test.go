@@ -197,12 +197,22 @@ func to(rc *receiver) func(*sandbox.Options) {
 
 // newAPI is the client as production builds it: only the URL differs.
 func newAPI(url string, retries int64, timeout time.Duration) *client.API {
+	return newAPIOver(&http.Client{Timeout: timeout}, url, retries)
+}
+
+// oneByOne is an HTTP client that takes a new connection for every request: net/http sends a request with an idempotency
+// key again by itself when a connection that it used before breaks.
+func oneByOne() *http.Client {
+	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+}
+
+func newAPIOver(c *http.Client, url string, retries int64) *client.API {
 	api := &client.API{}
 	backend := stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
 		URL:               new(url),
 		MaxNetworkRetries: new(retries),
 		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull},
-		HTTPClient:        &http.Client{Timeout: timeout},
+		HTTPClient:        c,
 	})
 	api.Init(testKey, &stripe.Backends{API: backend, Connect: backend, Uploads: backend})
 	return api
@@ -321,7 +331,7 @@ func stripeError(t *testing.T, err error) *stripe.Error {
 	return e
 }
 
-func decode[T any](t *testing.T, body string) T {
+func decode[T any](t testing.TB, body string) T {
 	t.Helper()
 	var v T
 	if err := json.Unmarshal([]byte(body), &v); err != nil {

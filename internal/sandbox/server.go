@@ -39,6 +39,9 @@ type Options struct {
 	// TwilioSettleAfter is how long a text takes from queued to its last status. Zero means a second; with a negative
 	// value it moves only by Twilio.Advance and Twilio.Mark.
 	TwilioSettleAfter time.Duration
+	// MailAddr is where messages are taken by SMTP, host:port, loopback only; empty means that there is no mail here. When
+	// something else has the address, the sandbox runs without taking any and logs a warning.
+	MailAddr string
 	// Now is the clock; nil means the system's.
 	Now func() time.Time
 	// Logger receives what happens; nil means slog.Default.
@@ -67,6 +70,7 @@ type Server struct {
 	store  *store
 	stripe *Stripe
 	twilio *Twilio // nil when it is off
+	mail   *Mail   // nil when it is off
 	cancel context.CancelFunc
 
 	work  sync.WaitGroup
@@ -113,6 +117,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err == nil {
 		s.twilio, err = newTwilio(run, o, st)
 	}
+	if err == nil { // the last, since it listens
+		s.mail, err = newMail(ctx, run, o, st)
+	}
 	if err != nil {
 		cancel()
 		return nil, errors.Join(err, st.close(), ln.Close())
@@ -134,6 +141,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if s.twilio != nil {
 		s.work.Go(func() { s.twilio.run(run) })
 	}
+	if s.mail != nil {
+		s.work.Go(func() { s.mail.run(run) })
+	}
 	stop := context.AfterFunc(ctx, func() {
 		if err := s.Close(); err != nil {
 			s.log.ErrorContext(run, "sandbox did not close cleanly", "error", err)
@@ -152,6 +162,9 @@ func (s *Server) Stripe() *Stripe { return s.stripe }
 
 // Twilio does the same for Twilio; nil when Options name no account.
 func (s *Server) Twilio() *Twilio { return s.twilio }
+
+// Mail does the same for mail; nil when Options name no address for it.
+func (s *Server) Mail() *Mail { return s.mail }
 
 // Close ends serving and delivering and closes the state file. It is safe to repeat.
 func (s *Server) Close() error { return s.close() }
@@ -182,6 +195,9 @@ func (s *Server) routes() http.Handler {
 	s.stripe.mount(mux)
 	if s.twilio != nil {
 		s.twilio.mount(mux)
+	}
+	if s.mail != nil {
+		s.mail.mount(mux)
 	}
 	// A page of another site must not be able to act here through the developer's browser.
 	return loopbackHost(http.NewCrossOriginProtection().Handler(limitBody(mux)))

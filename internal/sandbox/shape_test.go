@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -19,11 +20,18 @@ var (
 	requiredSince = []string{
 		"dispute.enhanced_eligibility_types", "balance_transaction.balance_type",
 		"dispute_evidence.enhanced_evidence", "dispute_evidence_details.enhanced_eligibility",
+		"invoice.amount_overpaid", "invoice.amount_paid_off_stripe", "line_item.subtotal",
+		"payment_pages_checkout_session_tax_id_collection.required",
 	}
 	removedSince = []string{
 		"checkout.session.shipping_details", "checkout.session.invoice", "payment_intent.invoice", "payment_intent.source",
 		"charge.invoice",
 		"outcome.risk_level", "payment_method_details.bacs_debit",
+		"invoice.application_fee_amount", "invoice.charge", "invoice.discount", "invoice.paid", "invoice.paid_out_of_band",
+		"invoice.payment_intent", "invoice.quote", "invoice.subscription", "invoice.tax", "invoice.total_tax_amounts",
+		"invoice.transfer_data", "lines.total_count",
+		"line_item.amount_excluding_tax", "line_item.plan", "line_item.price", "line_item.proration", "line_item.tax_amounts",
+		"line_item.tax_rates", "line_item.type", "line_item.unit_amount_excluding_tax",
 	}
 	renamedSince = []string{"checkout.session.ui_mode=hosted"}
 )
@@ -195,6 +203,31 @@ func TestShapesAreStripes(t *testing.T) {
 	b.post("/sandbox/stripe/refunds/" + re.ID + "/fail")
 	_, _, body := b.post("/sandbox/stripe/charges/" + refunded.PaymentIntent.LatestCharge.ID + "/dispute")
 	b.post("/sandbox/stripe/disputes/" + decode[stripe.Dispute](t, body).ID + "/close?outcome=won")
+	saved := b.saved(cust.ID, cardLater)
+	if _, err := b.api.PaymentIntents.New(offSession(cust.ID, saved, 3950)); err == nil {
+		t.Error("the card was not declined")
+	}
+	setup, err := b.setupSession(cust.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.post(setup.URL + "/decline")
+	b.post(setup.URL + "/pay")
+	given, err := b.setupSession(cust.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.api.CheckoutSessions.Expire(given.ID, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Stripe().Detach(saved); err != nil {
+		t.Fatal(err)
+	}
+	invoiced, err := b.api.CheckoutSessions.New(invoicedParams(cust.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.submit(invoiced.URL+"/pay", url.Values{"tax_id": {"GB123456789"}, "business_name": {"Harbour Dental Ltd"}})
 	// The open session with its declined payment, with what it points to expanded.
 	gp := &stripe.CheckoutSessionParams{}
 	gp.AddExpand("payment_intent.latest_charge")
@@ -236,7 +269,7 @@ func TestShapesAreStripes(t *testing.T) {
 	if it.Err() != nil {
 		t.Fatal(it.Err())
 	}
-	for _, kind := range []string{"customer", "checkout.session", "payment_intent", "charge", "refund", "dispute"} {
+	for _, kind := range []string{"customer", "checkout.session", "payment_intent", "charge", "refund", "dispute", "payment_method", "setup_intent", "invoice", "tax_id"} {
 		if !kinds[kind] {
 			t.Errorf("no event about a %s", kind)
 		}

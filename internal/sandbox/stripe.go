@@ -25,6 +25,7 @@ type Stripe struct {
 	webhookURL    string
 	webhookSecret string
 	besideTwilio  bool // the overview names Twilio's page
+	besideMail    bool // and that of mail
 	settleAfter   time.Duration
 	now           func() time.Time
 	log           *slog.Logger
@@ -39,7 +40,10 @@ type Stripe struct {
 	customers table[customer, *customer]
 	sessions  table[session, *session]
 	intents   table[paymentIntent, *paymentIntent]
+	setups    table[setupIntent, *setupIntent]
 	methods   table[paymentMethod, *paymentMethod]
+	invoices  table[invoice, *invoice]
+	taxIDs    table[taxID, *taxID]
 	charges   table[charge, *charge]
 	refunds   table[refund, *refund]
 	disputes  table[dispute, *dispute]
@@ -80,6 +84,9 @@ type own struct {
 	// Items and Intent are a session's line items and payment_intent_data, needed when it is paid.
 	Items  []lineItem  `json:"items,omitempty"`
 	Intent *intentData `json:"intent,omitempty"`
+	// UpdateName and UpdateAddress say that the customer of a session takes over what the payer entered.
+	UpdateName    bool `json:"update_name,omitempty"`
+	UpdateAddress bool `json:"update_address,omitempty"`
 	// URL is handed out in place of the checkout URL (fault bad_url).
 	URL string `json:"url,omitempty"`
 	// Session is the checkout session of a PaymentIntent, if it has one.
@@ -88,6 +95,8 @@ type own struct {
 	SettleAt int64 `json:"settle_at,omitempty"`
 	// Outcome is what happens when a payment method is charged: empty for success, else a card error code.
 	Outcome string `json:"outcome,omitempty"`
+	// Consumed says that a payment method was used without a customer, or detached: it can never be used again.
+	Consumed bool `json:"consumed,omitempty"`
 }
 
 type table[W any, P resource[W]] struct {
@@ -185,8 +194,8 @@ const (
 func newStripe(life context.Context, o Options, base string, st *store) (*Stripe, error) {
 	s := &Stripe{
 		base: base, webhookURL: o.WebhookURL, webhookSecret: o.WebhookSecret, settleAfter: o.SettleAfter,
-		besideTwilio: o.TwilioAccountSID != "",
-		now:          o.Now, log: o.Logger, store: st, life: life,
+		besideTwilio: o.TwilioAccountSID != "", besideMail: o.MailAddr != "",
+		now: o.Now, log: o.Logger, store: st, life: life,
 		clock:    newAlarms(o.Now),
 		courier:  newCourier(o.Now),
 		delivery: map[string]*delivery{},
@@ -206,7 +215,10 @@ func (s *Stripe) load() error {
 		func() (uint64, error) { return s.customers.load(s.store, "stripe.customers") },
 		func() (uint64, error) { return s.sessions.load(s.store, "stripe.sessions") },
 		func() (uint64, error) { return s.intents.load(s.store, "stripe.payment_intents") },
+		func() (uint64, error) { return s.setups.load(s.store, "stripe.setup_intents") },
 		func() (uint64, error) { return s.methods.load(s.store, "stripe.payment_methods") },
+		func() (uint64, error) { return s.invoices.load(s.store, "stripe.invoices") },
+		func() (uint64, error) { return s.taxIDs.load(s.store, "stripe.tax_ids") },
 		func() (uint64, error) { return s.charges.load(s.store, "stripe.charges") },
 		func() (uint64, error) { return s.refunds.load(s.store, "stripe.refunds") },
 		func() (uint64, error) { return s.disputes.load(s.store, "stripe.disputes") },

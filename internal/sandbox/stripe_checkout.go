@@ -20,6 +20,9 @@ const (
 	statusUnpaid            = "unpaid"
 	statusNoPaymentRequired = "no_payment_required"
 
+	modePayment = "payment"
+	modeSetup   = "setup"
+
 	methodCard = "card"
 	methodBACS = "bacs_debit"
 )
@@ -50,10 +53,12 @@ type intentData struct {
 }
 
 var sessionParams = []string{
-	"mode", "success_url", "cancel_url", "customer", "customer_email", "customer_creation", "customer_update[*]",
+	"mode", "success_url", "cancel_url", "customer", "customer_email", "customer_creation", "customer_update[name]", "customer_update[address]",
 	"client_reference_id", "metadata[*]", "currency", "expires_at", "locale", "submit_type", "ui_mode",
 	"billing_address_collection", "payment_method_types[*]", "payment_method_options[**]",
-	"adaptive_pricing[enabled]", "allow_promotion_codes", "invoice_creation[enabled]", "automatic_tax[enabled]",
+	"adaptive_pricing[enabled]", "allow_promotion_codes", "automatic_tax[enabled]",
+	"invoice_creation[enabled]", "invoice_creation[invoice_data][description]", "invoice_creation[invoice_data][footer]",
+	"invoice_creation[invoice_data][metadata][*]",
 	"phone_number_collection[enabled]", "tax_id_collection[enabled]", "payment_method_collection",
 	"line_items[*][quantity]", "line_items[*][price_data][currency]", "line_items[*][price_data][unit_amount]",
 	"line_items[*][price_data][tax_behavior]",
@@ -62,9 +67,11 @@ var sessionParams = []string{
 	"payment_intent_data[description]", "payment_intent_data[metadata][*]", "payment_intent_data[receipt_email]",
 	"payment_intent_data[setup_future_usage]", "payment_intent_data[capture_method]",
 	"payment_intent_data[statement_descriptor]", "payment_intent_data[statement_descriptor_suffix]",
+	"setup_intent_data[description]", "setup_intent_data[metadata][*]",
 }
 
-// createSession is https://docs.stripe.com/api/checkout/sessions/create for one-time payments on the hosted page.
+// createSession is https://docs.stripe.com/api/checkout/sessions/create for one-time payments, and for saving a card, on
+// the hosted page.
 func createSession(tx *txn, in *input) (any, error) {
 	if err := in.allow(sessionParams...); err != nil {
 		return nil, err
@@ -76,10 +83,9 @@ func createSession(tx *txn, in *input) (any, error) {
 		ID: newID("cs_test_a1", 56), Object: "checkout.session", Created: tx.created(),
 		BillingAddress: text(in.str("billing_address_collection")), CancelURL: text(in.str("cancel_url")),
 		ClientReferenceID: text(in.str("client_reference_id")), CustomerEmail: text(in.str("customer_email")),
-		CustomFields: []string{}, Locale: text(in.str("locale")), Mode: "payment", MethodCollection: "if_required",
+		CustomFields: []string{}, Locale: text(in.str("locale")), Mode: in.str("mode"), MethodCollection: "if_required",
 		PaymentMethodOptions: map[string]any{}, ShippingOptions: []string{}, Status: sessionOpen,
 		SubmitType: text(in.str("submit_type")), SuccessURL: in.str("success_url"), UIMode: "hosted",
-		InvoiceCreation: invoiceCreation{InvoiceData: map[string]any{"metadata": map[string]string{}}},
 	}
 	if err := checkURL(sess.SuccessURL, "success_url"); err != nil {
 		return nil, err
@@ -102,36 +108,56 @@ func createSession(tx *txn, in *input) (any, error) {
 	if err := readCustomer(tx, in, &sess); err != nil {
 		return nil, err
 	}
+	var o own
+	if err := readTaxCollection(in, &sess, &o); err != nil {
+		return nil, err
+	}
+	if err := readInvoiceCreation(in, &sess); err != nil {
+		return nil, err
+	}
 	if sess.ExpiresAt, err = readExpiry(tx, in); err != nil {
 		return nil, err
 	}
-	items, err := readItems(in, &sess)
-	if err != nil {
+	if sess.Mode == modeSetup {
+		si, err := readSetup(tx, in, &sess)
+		if err != nil {
+			return nil, err
+		}
+		return tx.openSession(sess, o, &si), nil
+	}
+	if o.Items, err = readItems(in, &sess); err != nil {
 		return nil, err
 	}
-	if sess.PaymentMethodTypes, err = readMethodTypes(in, sess.Currency); err != nil {
+	if sess.PaymentMethodTypes, err = readMethodTypes(in, string(sess.Currency)); err != nil {
 		return nil, err
 	}
-	intent, err := readIntentData(in)
-	if err != nil {
+	if o.Intent, err = readIntentData(in); err != nil {
 		return nil, err
 	}
 	sess.PaymentStatus = statusUnpaid
 	if sess.AmountTotal == 0 {
 		sess.PaymentStatus = statusNoPaymentRequired
 	}
-	r := add(tx, &tx.s.sessions, sess, own{Items: items, Intent: intent})
+	return tx.openSession(sess, o, nil), nil
+}
+
+// openSession stores a session, and the SetupIntent of one that has it.
+func (tx *txn) openSession(sess session, o own, si *setupIntent) *row[session] {
+	if si != nil {
+		tx.emit("setup_intent.created", &add(tx, &tx.s.setups, *si, own{}).Wire, nil)
+	}
+	r := add(tx, &tx.s.sessions, sess, o)
 	tx.then(func() { tx.s.expireAt(sess.ID, sess.ExpiresAt) })
-	return r, nil
+	return r
 }
 
 func checkMode(in *input) error {
 	switch mode := in.str("mode"); mode {
-	case "payment":
+	case modePayment, modeSetup:
 	case "":
 		return missing("mode")
-	case "setup", "subscription":
-		return invalid("", "mode", "The sandbox imitates mode=payment only, not %s.", mode)
+	case "subscription":
+		return invalid("", "mode", "The sandbox imitates mode=payment and mode=setup only, not %s.", mode)
 	default:
 		return invalid("", "mode", "Invalid mode: must be one of payment, setup, or subscription")
 	}
@@ -140,6 +166,9 @@ func checkMode(in *input) error {
 	}
 	if c := in.str("payment_intent_data", "capture_method"); c != "" && !strings.HasPrefix(c, "automatic") {
 		return invalid("", "payment_intent_data[capture_method]", "The sandbox imitates automatic capture only.")
+	}
+	if in.has("setup_intent_data") && in.str("mode") != modeSetup {
+		return invalid("", "setup_intent_data", "You can only pass `setup_intent_data` in `setup` mode.")
 	}
 	return nil
 }
@@ -172,10 +201,8 @@ func readFlags(in *input, sess *session) error {
 		path []string
 	}{
 		{new(bool), []string{"adaptive_pricing", "enabled"}}, // not a member of this API version's object
-		{&sess.InvoiceCreation.Enabled, []string{"invoice_creation", "enabled"}},
 		{&sess.AutomaticTax.Enabled, []string{"automatic_tax", "enabled"}},
 		{&sess.PhoneNumber.Enabled, []string{"phone_number_collection", "enabled"}},
-		{new(bool), []string{"tax_id_collection", "enabled"}},
 	} {
 		if *f.into, _, err = in.boolean(f.path...); err != nil {
 			return err
@@ -205,7 +232,7 @@ func readCustomer(tx *txn, in *input, sess *session) error {
 			return noSuch("customer", id, "customer")
 		}
 		sess.Customer = text(id)
-		sess.CustomerDetails = &customerDetails{Email: c.Wire.Email, Name: c.Wire.Name, Phone: c.Wire.Phone, TaxExempt: "none"}
+		sess.CustomerDetails = &customerDetails{Email: c.Wire.Email, Name: c.Wire.Name, Phone: c.Wire.Phone, TaxExempt: "none", TaxIDs: tx.s.taxIDsOf(id)}
 		return nil
 	}
 	if sess.CustomerEmail != "" {
@@ -261,10 +288,10 @@ func readItems(in *input, sess *session) ([]lineItem, error) {
 			return nil, invalid("", joinKey(at("price_data", "currency")),
 				"Invalid currency: %s. The sandbox supports these currencies: gbp, usd, eur", currency)
 		}
-		if sess.Currency != "" && sess.Currency != currency {
+		if sess.Currency != "" && string(sess.Currency) != currency {
 			return nil, invalid("", "line_items", "The price specified only supports `%s`. All line items must use one currency.", currency)
 		}
-		sess.Currency = currency
+		sess.Currency = text(currency)
 		if item.Name == "" {
 			return nil, missing(joinKey(at("price_data", "product_data", "name")))
 		}
@@ -295,7 +322,7 @@ func readItems(in *input, sess *session) ([]lineItem, error) {
 		sess.AmountTotal += item.UnitAmount * item.Quantity
 		items = append(items, item)
 	}
-	if given := strings.ToLower(in.str("currency")); given != "" && given != sess.Currency {
+	if given := strings.ToLower(in.str("currency")); given != "" && given != string(sess.Currency) {
 		return nil, invalid("", "currency", "The currency does not match that of the line items.")
 	}
 	sess.AmountSubtotal = sess.AmountTotal
@@ -303,9 +330,9 @@ func readItems(in *input, sess *session) ([]lineItem, error) {
 		return nil, tooLarge("line_items")
 	}
 	// Nothing at all to pay is allowed: such a session ends as no_payment_required.
-	if least := minimums[sess.Currency]; sess.AmountTotal > 0 && sess.AmountTotal < least {
+	if least := minimums[string(sess.Currency)]; sess.AmountTotal > 0 && sess.AmountTotal < least {
 		return nil, invalid("amount_too_small", "line_items",
-			"The Checkout Session's total amount due must add up to at least %s %s", amountText(least, sess.Currency), sess.Currency)
+			"The Checkout Session's total amount due must add up to at least %s %s", amountText(least, string(sess.Currency)), sess.Currency)
 	}
 	return items, nil
 }
@@ -405,6 +432,7 @@ func (tx *txn) expire(r *row[session]) {
 	if pi := tx.s.intents.get(string(r.Wire.PaymentIntent)); pi != nil && strings.HasPrefix(pi.Wire.Status, "requires_") {
 		tx.cancel(pi, "automatic")
 	}
+	tx.cancelSetup(string(r.Wire.SetupIntent))
 	tx.emit("checkout.session.expired", tx.s.sessionView(r), nil)
 }
 
@@ -437,9 +465,16 @@ type notOpenError struct{ status string }
 
 func (e *notOpenError) Error() string { return "the checkout session is " + e.status }
 
+// entered is what a person filled in on the hosted page; all of it may be empty.
+type entered struct {
+	card     string // the number of a test card
+	vat      string // a VAT number
+	business string // the name that belongs to it
+}
+
 // act does what the person chose, once: a session that is no longer open gives *notOpenError. It returns where the
 // browser goes next.
-func (tx *txn) act(sessionID string, a action) (next string, err error) {
+func (tx *txn) act(sessionID string, a action, e entered) (next string, err error) {
 	r := tx.s.sessions.get(sessionID)
 	if r == nil {
 		return "", noSuch("checkout.session", sessionID, "")
@@ -451,10 +486,32 @@ func (tx *txn) act(sessionID string, a action) (next string, err error) {
 		return "", &notOpenError{status: r.Wire.Status}
 	}
 	success := strings.ReplaceAll(r.Wire.SuccessURL, "{CHECKOUT_SESSION_ID}", r.Wire.ID)
+	chosen, err := findCard(e.card)
+	if err != nil {
+		return "", err
+	}
+	vat, err := checkTaxID(r, e)
+	if err != nil {
+		return "", err
+	}
+	if a == actDecline {
+		chosen.here = OutcomeDecline
+	}
+	if r.Wire.Mode == modeSetup {
+		if a == actPayLater {
+			return "", invalid("", "", "There is nothing to pay in this session: it saves a card.")
+		}
+		if !tx.saveCard(r, chosen) {
+			return tx.s.checkoutURL(r.Wire.ID), nil
+		}
+		return success, nil
+	}
 	if r.Wire.AmountTotal == 0 {
 		if a != actPay {
 			return "", invalid("", "", "There is nothing to pay in this session: it can only be completed.")
 		}
+		tx.madeCustomer(r)
+		tx.notePayer(r, e.business, vat)
 		tx.complete(r, statusNoPaymentRequired)
 		return success, nil
 	}
@@ -463,36 +520,63 @@ func (tx *txn) act(sessionID string, a action) (next string, err error) {
 	}
 	pi := tx.sessionIntent(r)
 	switch a {
-	case actPay:
-		tx.succeed(pi, tx.newMethod(methodCard, r, pi))
+	case actPay, actDecline:
+		m := tx.addCard(chosen)
+		if f, fails := failures[chosen.here]; fails {
+			tx.decline(pi, m, f)
+			return tx.s.checkoutURL(r.Wire.ID), nil
+		}
+		tx.succeed(pi, m)
+		tx.notePayer(r, e.business, vat)
+		tx.makeInvoice(r)
 		tx.complete(r, statusPaid)
 	case actPayLater:
-		tx.process(pi, tx.newMethod(methodBACS, r, pi))
+		tx.process(pi, tx.addBankAccount())
+		tx.notePayer(r, e.business, vat)
 		tx.complete(r, statusUnpaid)
-	case actDecline:
-		tx.decline(pi, tx.newMethod(methodCard, r, pi), cardDeclined)
-		return tx.s.checkoutURL(r.Wire.ID), nil
 	default:
 		return "", fmt.Errorf("sandbox: no action %q on a checkout page", a)
 	}
 	return success, nil
 }
 
-// complete closes the session and tells of it. Without a customer the payer's details stand in it alone, unless
-// customer_creation asked for one.
+// complete closes the session and tells of it.
 func (tx *txn) complete(r *row[session], paymentStatus string) {
-	w := &r.Wire
-	w.Status, w.PaymentStatus = sessionComplete, paymentStatus
-	if w.CustomerDetails == nil {
-		w.CustomerDetails = &customerDetails{Email: "payer@example.com", TaxExempt: "none"}
-	}
-	w.CustomerDetails.Address = &address{Country: "GB", PostalCode: "SW1A 1AA"}
-	if w.CustomerDetails.Name == "" {
-		w.CustomerDetails.Name = "Sandbox Payer"
-	}
-	w.CustomerDetails.TaxIDs = []string{}
+	tx.payer(r)
+	r.Wire.Status, r.Wire.PaymentStatus = sessionComplete, paymentStatus
 	save(tx, &tx.s.sessions, r)
 	tx.emit("checkout.session.completed", tx.s.sessionView(r), nil)
+}
+
+// payer fills in the details that every payer gives. Without a customer they stand in the session alone.
+func (tx *txn) payer(r *row[session]) {
+	d := r.Wire.CustomerDetails
+	if d == nil {
+		d = &customerDetails{Email: "payer@example.com", TaxExempt: "none"}
+		r.Wire.CustomerDetails = d
+	}
+	if d.Address == nil {
+		d.Address = &address{Country: "GB", PostalCode: "SW1A 1AA"}
+	}
+	if d.Name == "" {
+		d.Name = "Sandbox Payer"
+	}
+	if d.TaxIDs == nil {
+		d.TaxIDs = []collectedID{}
+	}
+}
+
+// madeCustomer makes the customer that a session without one asked for, or whose invoice needs one.
+func (tx *txn) madeCustomer(r *row[session]) {
+	w := &r.Wire
+	if w.Customer != "" || w.CustomerCreation != "always" && !w.InvoiceCreation.Enabled {
+		return
+	}
+	email := w.CustomerEmail
+	if email == "" {
+		email = "payer@example.com"
+	}
+	w.Customer = text(tx.addCustomer(customer{Email: email, Name: "Sandbox Payer", Metadata: map[string]string{}}).Wire.ID)
 }
 
 // sessionIntent gives the session's PaymentIntent, which is made at the first attempt to pay.
@@ -500,19 +584,13 @@ func (tx *txn) sessionIntent(r *row[session]) *row[paymentIntent] {
 	if pi := tx.s.intents.get(string(r.Wire.PaymentIntent)); pi != nil {
 		return pi
 	}
+	tx.madeCustomer(r)
 	w := &r.Wire
-	if w.Customer == "" && w.CustomerCreation == "always" {
-		email := w.CustomerEmail
-		if email == "" {
-			email = "payer@example.com"
-		}
-		w.Customer = text(tx.addCustomer(customer{Email: email, Name: "Sandbox Payer", Metadata: map[string]string{}}).Wire.ID)
-	}
 	d := r.Own.Intent
 	if d == nil {
 		d = &intentData{}
 	}
-	pi := newIntent(tx, w.AmountTotal, w.Currency)
+	pi := newIntent(tx, w.AmountTotal, string(w.Currency))
 	pi.Customer, pi.Description, pi.ReceiptEmail = w.Customer, text(d.Description), text(d.ReceiptEmail)
 	pi.SetupFutureUsage, pi.StatementDescriptor = text(d.SetupFutureUsage), text(d.StatementDescriptor)
 	pi.StatementSuffix, pi.PaymentMethodTypes = text(d.StatementSuffix), w.PaymentMethodTypes
@@ -553,6 +631,7 @@ func (tx *txn) settle(sessionID string, succeeded bool) error {
 	}
 	if succeeded {
 		tx.settleCharge(pi)
+		tx.makeInvoice(r)
 		r.Wire.PaymentStatus = statusPaid
 		save(tx, &tx.s.sessions, r)
 		tx.emit("checkout.session.async_payment_succeeded", tx.s.sessionView(r), nil)

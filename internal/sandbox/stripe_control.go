@@ -32,6 +32,12 @@ func (s *Stripe) mountControl(mux *http.ServeMux) {
 			return s.sessionView(s.sessions.get(r.PathValue("id"))), nil
 		})
 	})
+	handle("POST /payment_methods/{id}/outcome", func(r *http.Request) (any, error) {
+		return s.changed(func(tx *txn) (any, error) { return shown(tx.setOutcome(r.PathValue("id"), r.FormValue("outcome"))) })
+	})
+	handle("POST /payment_methods/{id}/detach", func(r *http.Request) (any, error) {
+		return s.changed(func(tx *txn) (any, error) { return shown(tx.detach(r.PathValue("id"))) })
+	})
 	handle("POST /charges/{id}/refund", func(r *http.Request) (any, error) {
 		amount, err := formAmount(r)
 		if err != nil {

@@ -128,7 +128,7 @@ func createdFilter(in *input) (func(int64) bool, error) {
 }
 
 // expandable are the members that hold an id and can be expanded.
-var expandable = []string{"customer", "payment_intent", "latest_charge", "charge", "payment_method"}
+var expandable = []string{"customer", "payment_intent", "latest_charge", "charge", "payment_method", "setup_intent", "invoice"}
 
 // checkExpand refuses, before anything happens, what no object could expand.
 func checkExpand(in *input) error {
@@ -222,6 +222,12 @@ func (s *Stripe) find(id string) any {
 		return &r.Wire
 	}
 	if r := s.methods.get(id); r != nil {
+		return &r.Wire
+	}
+	if r := s.setups.get(id); r != nil {
+		return &r.Wire
+	}
+	if r := s.invoices.get(id); r != nil {
 		return &r.Wire
 	}
 	return nil

@@ -101,7 +101,7 @@ type session struct {
 	Consent              null              `json:"consent"`
 	ConsentCollection    null              `json:"consent_collection"`
 	Created              int64             `json:"created"`
-	Currency             string            `json:"currency"`
+	Currency             text              `json:"currency"`
 	CurrencyConversion   null              `json:"currency_conversion"`
 	CustomFields         []string          `json:"custom_fields"`
 	CustomText           customText        `json:"custom_text"`
@@ -110,7 +110,7 @@ type session struct {
 	CustomerDetails      *customerDetails  `json:"customer_details"`
 	CustomerEmail        text              `json:"customer_email"`
 	ExpiresAt            int64             `json:"expires_at"`
-	Invoice              null              `json:"invoice"`
+	Invoice              text              `json:"invoice"`
 	InvoiceCreation      invoiceCreation   `json:"invoice_creation"`
 	Livemode             bool              `json:"livemode"`
 	Locale               text              `json:"locale"`
@@ -125,7 +125,7 @@ type session struct {
 	PaymentStatus        string            `json:"payment_status"`
 	PhoneNumber          enabled           `json:"phone_number_collection"`
 	RecoveredFrom        null              `json:"recovered_from"`
-	SetupIntent          null              `json:"setup_intent"`
+	SetupIntent          text              `json:"setup_intent"`
 	ShippingAddress      null              `json:"shipping_address_collection"`
 	ShippingCost         null              `json:"shipping_cost"`
 	ShippingDetails      null              `json:"shipping_details"`
@@ -134,10 +134,25 @@ type session struct {
 	SubmitType           text              `json:"submit_type"`
 	Subscription         null              `json:"subscription"`
 	SuccessURL           string            `json:"success_url"`
+	TaxIDCollection      *enabled          `json:"tax_id_collection,omitempty"`
 	TotalDetails         totalDetails      `json:"total_details"`
 	UIMode               string            `json:"ui_mode"`
 	// URL is the hosted page while the session is open, null afterwards.
 	URL text `json:"url"`
+}
+
+// MarshalJSON implements json.Marshaler: where nothing is to be paid, the amounts are null.
+func (s session) MarshalJSON() ([]byte, error) {
+	type plain session
+	if s.Mode != modeSetup {
+		return json.Marshal(plain(s))
+	}
+	return json.Marshal(struct {
+		plain
+
+		AmountSubtotal null `json:"amount_subtotal"`
+		AmountTotal    null `json:"amount_total"`
+	}{plain: plain(s)})
 }
 
 type automaticTax struct {
@@ -154,17 +169,27 @@ type customText struct {
 }
 
 type customerDetails struct {
-	Address   *address `json:"address"`
-	Email     text     `json:"email"`
-	Name      text     `json:"name"`
-	Phone     text     `json:"phone"`
-	TaxExempt string   `json:"tax_exempt"`
-	TaxIDs    []string `json:"tax_ids"`
+	Address   *address      `json:"address"`
+	Email     text          `json:"email"`
+	Name      text          `json:"name"`
+	Phone     text          `json:"phone"`
+	TaxExempt string        `json:"tax_exempt"`
+	TaxIDs    []collectedID `json:"tax_ids"`
 }
 
 type invoiceCreation struct {
-	Enabled     bool           `json:"enabled"`
-	InvoiceData map[string]any `json:"invoice_data"`
+	Enabled     bool        `json:"enabled"`
+	InvoiceData invoiceData `json:"invoice_data"`
+}
+
+type invoiceData struct {
+	AccountTaxIDs    null              `json:"account_tax_ids"`
+	CustomFields     null              `json:"custom_fields"`
+	Description      text              `json:"description"`
+	Footer           text              `json:"footer"`
+	Issuer           null              `json:"issuer"`
+	Metadata         map[string]string `json:"metadata"`
+	RenderingOptions null              `json:"rendering_options"`
 }
 
 type totalDetails struct {
@@ -192,7 +217,7 @@ type paymentIntent struct {
 	Currency             string            `json:"currency"`
 	Customer             text              `json:"customer"`
 	Description          text              `json:"description"`
-	Invoice              null              `json:"invoice"`
+	Invoice              text              `json:"invoice"`
 	LastPaymentError     *paymentError     `json:"last_payment_error"`
 	LatestCharge         text              `json:"latest_charge"`
 	Livemode             bool              `json:"livemode"`
@@ -311,7 +336,7 @@ type charge struct {
 	FailureCode         text              `json:"failure_code"`
 	FailureMessage      text              `json:"failure_message"`
 	FraudDetails        map[string]any    `json:"fraud_details"`
-	Invoice             null              `json:"invoice"`
+	Invoice             text              `json:"invoice"`
 	Livemode            bool              `json:"livemode"`
 	Metadata            map[string]string `json:"metadata"`
 	OnBehalfOf          null              `json:"on_behalf_of"`

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"slices"
@@ -16,7 +17,10 @@ func (s *Stripe) writePage(w http.ResponseWriter, status int, name string, model
 // checkoutModel is the hosted page.
 type checkoutModel struct {
 	ID, Status, PaymentStatus string
+	Setup, TaxID              bool
+	VAT, Business             string // as typed
 	Items                     []lineItem
+	Cards                     []testCard
 	Total                     int64
 	Currency                  string
 	Description, Email        string
@@ -29,13 +33,14 @@ type checkoutModel struct {
 
 func (s *Stripe) mountCheckout(mux *http.ServeMux) {
 	mux.HandleFunc("GET /c/pay/{id}", func(w http.ResponseWriter, r *http.Request) {
-		s.showCheckout(w, r.PathValue("id"), http.StatusOK, "")
+		s.showCheckout(w, r.PathValue("id"), http.StatusOK, "", entered{})
 	})
 	for _, a := range []action{actPay, actDecline, actPayLater} {
 		mux.HandleFunc("POST /c/pay/{id}/"+string(a), func(w http.ResponseWriter, r *http.Request) {
 			id, next := r.PathValue("id"), ""
+			typed := entered{card: r.FormValue("card"), vat: r.FormValue("tax_id"), business: strings.TrimSpace(r.FormValue("business_name"))}
 			err := s.change(func(tx *txn) (err error) {
-				next, err = tx.act(id, a)
+				next, err = tx.act(id, a, typed)
 				return err
 			})
 			var closed *notOpenError
@@ -44,9 +49,9 @@ func (s *Stripe) mountCheckout(mux *http.ServeMux) {
 			case err == nil:
 				http.Redirect(w, r, next, http.StatusSeeOther)
 			case errors.As(err, &closed):
-				s.showCheckout(w, id, http.StatusConflict, "")
+				s.showCheckout(w, id, http.StatusConflict, "", entered{})
 			case errors.As(err, &e):
-				s.showCheckout(w, id, e.Status, e.Message)
+				s.showCheckout(w, id, e.Status, e.Message, typed)
 			default:
 				s.logFailure(r.Context(), string(a), id, err)
 				http.Error(w, "The sandbox could not do this.", http.StatusInternalServerError)
@@ -54,13 +59,15 @@ func (s *Stripe) mountCheckout(mux *http.ServeMux) {
 		})
 	}
 	mux.HandleFunc("GET "+controlPath+"/receipts/{id}", s.showReceipt)
+	mux.HandleFunc("GET "+invoicePath+"{id}", s.showInvoice)
+	mux.HandleFunc("GET "+invoicePath+"{id}/pdf", s.showInvoice)
 	mux.HandleFunc("GET /{$}", s.showIndex)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		s.writePage(w, http.StatusNotFound, "notice.html", notice{Title: "Nothing here", Text: "The sandbox has no such page."})
 	})
 }
 
-func (s *Stripe) showCheckout(w http.ResponseWriter, id string, status int, message string) {
+func (s *Stripe) showCheckout(w http.ResponseWriter, id string, status int, message string, typed entered) {
 	s.mu.Lock()
 	r := s.sessions.get(id)
 	if r == nil {
@@ -71,8 +78,9 @@ func (s *Stripe) showCheckout(w http.ResponseWriter, id string, status int, mess
 		return
 	}
 	m := checkoutModel{
-		ID: r.Wire.ID, Status: r.Wire.Status, PaymentStatus: r.Wire.PaymentStatus, Items: r.Own.Items,
-		Total: r.Wire.AmountTotal, Currency: r.Wire.Currency, CancelURL: string(r.Wire.CancelURL), Notice: message,
+		ID: r.Wire.ID, Status: r.Wire.Status, PaymentStatus: r.Wire.PaymentStatus, Items: r.Own.Items, Cards: testCards,
+		Total: r.Wire.AmountTotal, Currency: string(r.Wire.Currency), Setup: r.Wire.Mode == modeSetup,
+		TaxID: r.Wire.TaxIDCollection != nil && r.Wire.TaxIDCollection.Enabled, VAT: typed.vat, Business: typed.business, CancelURL: string(r.Wire.CancelURL), Notice: message,
 		SuccessURL:    strings.ReplaceAll(r.Wire.SuccessURL, "{CHECKOUT_SESSION_ID}", r.Wire.ID),
 		PayLater:      r.Wire.AmountTotal > 0 && slices.Contains(r.Wire.PaymentMethodTypes, methodBACS),
 		SettleSeconds: int64(s.settleAfter / time.Second),
@@ -88,6 +96,9 @@ func (s *Stripe) showCheckout(w http.ResponseWriter, id string, status int, mess
 	}
 	if pi := s.intents.get(string(r.Wire.PaymentIntent)); pi != nil && pi.Wire.LastPaymentError != nil {
 		m.Declined = pi.Wire.LastPaymentError.Message
+	}
+	if si := s.setups.get(string(r.Wire.SetupIntent)); si != nil && si.Wire.LastSetupError != nil {
+		m.Declined = si.Wire.LastSetupError.Message
 	}
 	s.mu.Unlock()
 	s.writePage(w, status, "checkout.html", m, origin(m.SuccessURL))
@@ -112,10 +123,12 @@ func (s *Stripe) showReceipt(w http.ResponseWriter, r *http.Request) {
 type indexModel struct {
 	Base, WebhookURL string
 	WebhooksOn       bool
-	Twilio           bool
+	Twilio, Mail     bool
 	Books            Books
 	Sessions         []indexSession
 	Payments         []indexPayment
+	Cards            []indexCard
+	Outcomes         []string
 	Events           []indexEvent
 	Faults           []Fault
 	Presets          []faultPreset
@@ -139,6 +152,11 @@ type indexPayment struct {
 	DisputeWas string
 }
 
+type indexCard struct {
+	ID, Text, Customer, Outcome string
+	Created                     int64
+}
+
 type indexEvent struct {
 	ID, Type, State, Last string
 	Created               int64
@@ -154,6 +172,8 @@ var faultPresets = []faultPreset{
 	{"Checkout is made, but times out", `[{"match":"POST /v1/checkout/sessions","do":"timeout_after_acting"}]`},
 	{"Checkout is rate limited once", `[{"match":"POST /v1/checkout/sessions","do":"429"}]`},
 	{"Checkout hands out a hostile URL", `[{"match":"POST /v1/checkout/sessions","do":"bad_url","url":"https://checkout.stripe.com.evil.example/c/pay/x"}]`},
+	{"An off-session charge answers 500 once", `[{"match":"POST /v1/payment_intents","do":"500"}]`},
+	{"An off-session charge is made, but times out", `[{"match":"POST /v1/payment_intents","do":"timeout_after_acting"}]`},
 	{"Lose the next event", `[{"match":"deliver *","do":"drop"}]`},
 	{"Lose a tenth of the events", `[{"match":"deliver *","do":"drop","times":-1,"percent":10}]`},
 	{"Deliver each event three times", `[{"match":"deliver *","do":"repeat","times":-1}]`},
@@ -164,12 +184,15 @@ var faultPresets = []faultPreset{
 func (s *Stripe) showIndex(w http.ResponseWriter, _ *http.Request) {
 	m := indexModel{
 		Base: s.base, WebhookURL: s.webhookURL, Books: s.Books(), Faults: s.Faults(), Presets: faultPresets,
-		Twilio: s.besideTwilio,
+		Twilio: s.besideTwilio, Mail: s.besideMail, Outcomes: outcomes,
 	}
 	s.mu.Lock()
 	m.WebhooksOn = !s.settings.WebhooksOff
 	for r := range newest(s.sessions.order) {
-		row := indexSession{session: *s.sessionView(r), Name: r.Own.Items[0].Name}
+		row := indexSession{session: *s.sessionView(r), Name: "Saving a card"}
+		if len(r.Own.Items) > 0 {
+			row.Name = r.Own.Items[0].Name
+		}
 		if pi := s.intents.get(string(r.Wire.PaymentIntent)); pi != nil {
 			row.Settling = pi.Wire.Status == intentProcessing
 		}
@@ -178,6 +201,7 @@ func (s *Stripe) showIndex(w http.ResponseWriter, _ *http.Request) {
 	for r := range newest(s.intents.order) {
 		m.Payments = append(m.Payments, s.indexPayment(r))
 	}
+	m.Cards = s.indexCards()
 	for r := range newest(s.events.order) {
 		row := indexEvent{ID: r.Wire.ID, Type: r.Wire.Type, Created: r.Wire.Created}
 		if d := s.delivery[r.Wire.ID]; d != nil {
@@ -193,6 +217,21 @@ func (s *Stripe) showIndex(w http.ResponseWriter, _ *http.Request) {
 	}
 	s.mu.Unlock()
 	s.writePage(w, http.StatusOK, "index.html", m)
+}
+
+// indexCards gives the newest cards that customers have saved.
+func (s *Stripe) indexCards() []indexCard {
+	var cards []indexCard
+	for _, r := range slices.Backward(s.methods.order) {
+		if r.Wire.Customer == "" || len(cards) == indexRows {
+			continue
+		}
+		cards = append(cards, indexCard{
+			ID: r.Wire.ID, Text: cardText(&r.Wire), Customer: string(r.Wire.Customer), Created: r.Wire.Created,
+			Outcome: cmp.Or(r.Own.Outcome, OutcomeSucceed),
+		})
+	}
+	return cards
 }
 
 func (s *Stripe) indexPayment(r *row[paymentIntent]) indexPayment {

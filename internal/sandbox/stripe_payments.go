@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"maps"
-	"net/http"
 	"net/mail"
 	"strings"
 )
@@ -18,34 +17,6 @@ const (
 	chargeSucceeded = "succeeded"
 	chargeFailed    = "failed"
 )
-
-// failure is why an attempt to pay did not succeed; see https://docs.stripe.com/declines/codes.
-type failure struct{ code, declineCode, message string }
-
-var (
-	cardDeclined = failure{"card_declined", "generic_decline", "Your card was declined."}
-	authRequired = failure{
-		"authentication_required", "authentication_required",
-		"Your card was declined. This transaction requires authentication.",
-	}
-	noFunds     = failure{"card_declined", "insufficient_funds", "Your card has insufficient funds."}
-	debitFailed = failure{"payment_method_provider_decline", "", "The customer's bank account could not be debited."}
-)
-
-// testMethods are the test payment methods the sandbox knows (https://docs.stripe.com/testing), with their outcome.
-var testMethods = map[string]string{
-	"pm_card_visa":                            "",
-	"pm_card_mastercard":                      "",
-	"pm_card_chargeDeclined":                  "card_declined",
-	"pm_card_chargeDeclinedInsufficientFunds": "insufficient_funds",
-	"pm_card_authenticationRequired":          "authentication_required",
-}
-
-var failures = map[string]failure{
-	"card_declined":           cardDeclined,
-	"insufficient_funds":      noFunds,
-	"authentication_required": authRequired,
-}
 
 func createCustomer(tx *txn, in *input) (any, error) {
 	if err := in.allow("email", "name", "phone", "description", "metadata[*]", "preferred_locales[*]",
@@ -206,25 +177,6 @@ func createIntent(tx *txn, in *input) (any, error) {
 	return tx.attempt(r, method)
 }
 
-// useMethod finds the payment method to charge; a test method is turned into one of its own. nil when none is named.
-func (tx *txn) useMethod(id, customerID string) (*row[paymentMethod], error) {
-	if id == "" {
-		return nil, nil // no method was named, which is allowed
-	}
-	if behaviour, ok := testMethods[id]; ok {
-		return tx.addMethod(methodCard, "", behaviour), nil
-	}
-	m := tx.s.methods.get(id)
-	if m == nil {
-		return nil, noSuch("PaymentMethod", id, "payment_method")
-	}
-	if owner := string(m.Wire.Customer); owner != "" && owner != customerID {
-		return nil, invalid("", "payment_method", "The provided PaymentMethod belongs to another Customer. "+
-			"Please include the Customer in the `customer` parameter on the PaymentIntent.")
-	}
-	return m, nil
-}
-
 // attempt charges a method. A failure is a card error, and the state keeps what was tried.
 func (tx *txn) attempt(r *row[paymentIntent], method *row[paymentMethod]) (any, error) {
 	f, fails := failures[method.Own.Outcome]
@@ -233,12 +185,9 @@ func (tx *txn) attempt(r *row[paymentIntent], method *row[paymentMethod]) (any, 
 		return &r.Wire, nil
 	}
 	tx.decline(r, method, f)
-	pi := r.Wire
-	return nil, &apiError{
-		Status: http.StatusPaymentRequired, Type: typeCard, Code: f.code, DeclineCode: f.declineCode, Message: f.message,
-		Charge: string(pi.LatestCharge), PaymentIntent: &pi, PaymentMethod: &method.Wire,
-		DocURL: "https://stripe.com/docs/error-codes/" + strings.ReplaceAll(f.code, "_", "-"),
-	}
+	pi, e := r.Wire, f.cardError()
+	e.Charge, e.PaymentIntent, e.PaymentMethod = string(pi.LatestCharge), &pi, &method.Wire
+	return nil, e
 }
 
 func confirmIntent(tx *txn, in *input) (any, error) {
@@ -319,20 +268,6 @@ func listIntents(tx *txn, in *input) (any, error) {
 	}, wire)
 }
 
-func getMethod(tx *txn, in *input) (any, error) {
-	return getOne(in, &tx.s.methods, "PaymentMethod")
-}
-
-func listMethods(tx *txn, in *input) (any, error) {
-	if err := in.allow(append(listParams, "customer", "type")...); err != nil {
-		return nil, err
-	}
-	who, kind := in.str("customer"), in.str("type")
-	return page(in, &tx.s.methods, "PaymentMethod", func(r *row[paymentMethod]) bool {
-		return r.Wire.Customer != "" && is(who, string(r.Wire.Customer)) && is(kind, r.Wire.Type)
-	}, wire)
-}
-
 func getCharge(tx *txn, in *input) (any, error) {
 	return getOne(in, &tx.s.charges, "charge")
 }
@@ -345,33 +280,6 @@ func listCharges(tx *txn, in *input) (any, error) {
 	return page(in, &tx.s.charges, "charge", func(r *row[charge]) bool {
 		return is(who, string(r.Wire.Customer)) && is(intent, string(r.Wire.PaymentIntent))
 	}, wire)
-}
-
-// addMethod makes a payment method: a Visa card, or a bank account for Bacs debits.
-func (tx *txn) addMethod(kind, customerID, behaviour string) *row[paymentMethod] {
-	m := paymentMethod{
-		ID: newID("pm_1", 23), Object: "payment_method", Created: tx.created(), Customer: text(customerID),
-		Metadata: map[string]string{}, Type: kind,
-	}
-	if kind == methodBACS {
-		m.BACSDebit = &bacsDebit{Fingerprint: newID("", 16), Last4: "2345", SortCode: "108800"}
-	} else {
-		m.Card = &card{
-			Brand: "visa", Checks: cardChecks{CVC: "pass"}, Country: "GB", ExpMonth: 12,
-			ExpYear: int64(tx.now.UTC().Year() + 3), Fingerprint: newID("", 16), Funding: "credit", Last4: "4242",
-			ThreeDUsage: &supported{Supported: true},
-		}
-	}
-	return add(tx, &tx.s.methods, m, own{Outcome: behaviour})
-}
-
-// newMethod is what the person enters on the hosted page; it is saved to the customer when the session asked for it.
-func (tx *txn) newMethod(kind string, sess *row[session], pi *row[paymentIntent]) *row[paymentMethod] {
-	owner := ""
-	if pi.Wire.SetupFutureUsage != "" {
-		owner = string(sess.Wire.Customer)
-	}
-	return tx.addMethod(kind, owner, "")
 }
 
 // addCharge makes the charge of an attempt; it carries the PaymentIntent's metadata as it is at this moment.
@@ -403,6 +311,7 @@ func (tx *txn) succeed(r *row[paymentIntent], method *row[paymentMethod]) {
 	r.Wire.PaymentMethod = text(method.Wire.ID)
 	ch := tx.addCharge(r, method, chargePending)
 	tx.captured(ch)
+	tx.keepMethod(r, method)
 	tx.received(r)
 }
 
@@ -438,6 +347,7 @@ func (tx *txn) process(r *row[paymentIntent], method *row[paymentMethod]) {
 		tx.then(func() { tx.s.settleAt(sessionID, at) })
 	}
 	save(tx, &tx.s.intents, r)
+	tx.keepMethod(r, method)
 	tx.emit("charge.pending", &ch.Wire, nil)
 	tx.emit("payment_intent.processing", w, nil)
 }
@@ -476,13 +386,10 @@ func (tx *txn) failed(r *row[paymentIntent], ch *row[charge], method *row[paymen
 	}
 	w := &r.Wire
 	w.Status, w.PaymentMethod = intentRequiresMethod, ""
-	w.LastPaymentError = &paymentError{
-		Charge: w.LatestCharge, Code: f.code, DeclineCode: f.declineCode, Message: f.message, Type: typeCard,
-		DocURL: "https://stripe.com/docs/error-codes/" + strings.ReplaceAll(f.code, "_", "-"),
-	}
+	w.LastPaymentError = f.lastError(method)
+	w.LastPaymentError.Charge = w.LatestCharge
 	if method != nil {
-		m := method.Wire
-		w.LastPaymentError.PaymentMethod = &m
+		tx.consume(method)
 	}
 	save(tx, &tx.s.intents, r)
 	tx.emit("payment_intent.payment_failed", w, nil)
