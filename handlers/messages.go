@@ -94,7 +94,13 @@ func (a *app) messagePage(w http.ResponseWriter, r *http.Request, v *visit) erro
 	if err != nil {
 		return err
 	}
-	return a.render(w, r, http.StatusOK, views.MessageDetail(views.MessagePage{Meta: a.meta(r, v, "Text"), Message: message(m)}))
+	taken, returned, err := a.Wallets.Outcome(r.Context(), v.who.OrgID, m.HoldID, telephony.Reference(m.ID))
+	if err != nil {
+		return err
+	}
+	return a.render(w, r, http.StatusOK, views.MessageDetail(views.MessagePage{
+		Meta: a.meta(r, v, "Text"), Message: message(m), Taken: idText(taken), Returned: idText(returned),
+	}))
 }
 
 // messageForm reads the form as typed. A browser sends each new line as two characters (HTML, section 4.10.21.4), of which

@@ -95,6 +95,9 @@ func TestMessagesPage(t *testing.T) {
 	paid := b.get(detail.doc(t).Find("#paid-by").AttrOr("href", ""))
 	wantStatus(t, "what it was paid by", paid, http.StatusOK)
 	wantText(t, "what it was paid by", paid, "main", "£0.10", "Text to +44•••••••456")
+	if back := paid.doc(t).Find("#message").AttrOr("href", ""); back == "" || !strings.HasSuffix(after.doc(t).Find("#messages a").First().AttrOr("href", ""), back) {
+		t.Errorf("what it was paid by leads to the text %q", back)
+	}
 
 	for what, c := range map[string]struct{ to, body, selector, says string }{
 		"no number":     {"hello", "Hi", "#to-error", "not a phone number"},
@@ -245,6 +248,15 @@ func TestTwilioWebhooks(t *testing.T) {
 	}
 	if n := s.balance(); n != 569_00 {
 		t.Errorf("given back, the balance is %d", n)
+	}
+	// The text leads to both transactions, and each of them to the text.
+	text := s.as("owner@harbour.example").get("/messages/" + id).doc(t)
+	for _, link := range []string{"#paid-by", "#returned-by"} {
+		tx := s.as("owner@harbour.example").get(text.Find(link).AttrOr("href", ""))
+		wantStatus(t, link, tx, http.StatusOK)
+		if got := tx.doc(t).Find("#message").AttrOr("href", ""); got != "/messages/"+id {
+			t.Errorf("%s leads to a transaction that leads to %q", link, got)
+		}
 	}
 
 	inbound := url.Values{"MessageSid": {"SM1"}, "From": {"+447400123456"}, "To": {"+447400123999"}, "Body": {"Stop"}}

@@ -61,6 +61,9 @@ func (a *app) stripeEvents(w http.ResponseWriter, r *http.Request, v *visit) err
 		p.Events = append(p.Events, shownEvent(e))
 	}
 	if p.First && p.Filter == (views.EventFilter{}) {
+		if p.Webhook, err = a.webhook(r.Context()); err != nil {
+			return err
+		}
 		if p.Reconciliation, err = a.reconciliation(r.Context()); err != nil {
 			return err
 		}
@@ -72,6 +75,27 @@ func (a *app) stripeEvents(w http.ResponseWriter, r *http.Request, v *visit) err
 		p.Replayed, p.MoreFailed = n, overview.Counts[payments.EventFailed] > 0 && n == payments.ReplayLimit
 	}
 	return a.render(w, r, http.StatusOK, views.StripeEvents(p))
+}
+
+// webhook is how the way from Stripe to us stands.
+func (a *app) webhook(ctx context.Context) (*views.Webhook, error) {
+	w, err := a.Payments.Webhook(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t := w.Traffic
+	shown := &views.Webhook{
+		URL: w.URL, Version: w.Version, Handled: len(w.Events), StandIn: w.StandIn, AskedAt: w.AskedAt, Unanswered: w.Unanswered,
+		Received: t.Received, Worked: t.Worked, Waiting: t.Waiting, Quarantined: t.Quarantined, Failed: t.Failed, Capped: t.Capped,
+		Median: t.Median, P99: t.P99, Fetched: t.Fetched, LastID: t.LastID, LastType: t.LastType, LastAt: t.LastAt,
+		Refused: w.Refused, LastRefused: w.LastRefused, Since: w.Since,
+	}
+	for _, e := range w.Endpoints {
+		shown.Endpoints = append(shown.Endpoints, views.WebhookEndpoint{
+			ID: e.ID, Enabled: e.Enabled, Version: e.APIVersion, Same: e.APIVersion == w.Version, Missing: e.Missing(), Extra: e.Extra(),
+		})
+	}
+	return shown, nil
 }
 
 // reconciliation is how the comparison with Stripe stands.
@@ -161,7 +185,7 @@ func (a *app) eventPage(ctx context.Context, id string) (views.EventPage, error)
 	}
 	p := views.EventPage{
 		Event: shownEvent(d.EventSummary), OccurredAt: d.OccurredAt, NextAttemptAt: d.NextAttemptAt,
-		Retrying: d.State == payments.EventReceived && d.Attempts > 0, History: history(d), Payload: shownPayload(d.Payload),
+		Retrying: d.State == payments.EventReceived && d.Attempts > 0, Fetched: d.Fetched, History: history(d), Payload: shownPayload(d.Payload),
 	}
 	if t := d.TopUp; t != nil {
 		p.TopUp = &views.EventTopUp{
@@ -182,7 +206,26 @@ func (a *app) eventPage(ctx context.Context, id string) (views.EventPage, error)
 			p.Credit.Postings = append(p.Credit.Postings, views.EventPosting{Account: posting.Account, Amount: posting.Amount})
 		}
 	}
+	fillReversals(&p, d)
 	return p, nil
+}
+
+// fillReversals adds what became of the payment after it was credited.
+func fillReversals(p *views.EventPage, d payments.EventDetail) {
+	for _, r := range d.Refunds {
+		p.Refunds = append(p.Refunds, views.EventRefund{ID: r.ID, Amount: r.Amount, Status: r.Status, Counts: r.Counts(), At: r.CreatedAt})
+	}
+	for _, t := range d.Disputes {
+		p.Disputes = append(p.Disputes, views.EventDispute{
+			ID: t.ID, Amount: t.Amount, Withdrawn: t.Withdrawn, Status: t.Status, Reason: t.Reason, Open: t.Open(), Froze: t.Froze, At: t.CreatedAt,
+		})
+	}
+	for _, r := range d.Reversals {
+		p.Reversals = append(p.Reversals, views.EventReversal{
+			TransactionID: r.TransactionID.String(), Kind: r.Kind, Amount: r.Amount, Bonus: r.Bonus, BalanceAfter: r.BalanceAfter, DebtAfter: r.DebtAfter,
+			Seq: r.Seq, At: r.CreatedAt,
+		})
+	}
 }
 
 // history tells what happened to an event, oldest first: what its row knows and what the audit log does.

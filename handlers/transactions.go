@@ -241,6 +241,13 @@ func (a *app) transaction(w http.ResponseWriter, r *http.Request, v *visit) erro
 	if err := fillBehind(&p, e); err != nil {
 		return err
 	}
+	if e.Use != nil && e.Use.Source == wallet.SourceMessage {
+		message, err := a.Messages.PaidBy(r.Context(), v.who.OrgID, e.Use.ID)
+		if err != nil {
+			return err
+		}
+		p.Message = idText(message)
+	}
 	return a.render(w, r, http.StatusOK, views.TransactionDetail(p))
 }
 

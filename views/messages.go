@@ -130,6 +130,8 @@ func (p MessagesPage) chargeRule() string {
 type MessagePage struct {
 	Meta    PageMeta
 	Message Message
+	// Taken and Returned are the transactions of the wallet by which it was paid for and given back; empty where it was not.
+	Taken, Returned string
 }
 
 // MessagesCompose is the form alone.

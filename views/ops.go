@@ -131,7 +131,8 @@ type EventsPage struct {
 	// Replayed is how many events the operator has just put back; MoreFailed says that there were more than fit.
 	Replayed   int
 	MoreFailed bool
-	// Reconciliation is shown on the first page of all events; nil elsewhere.
+	// Webhook and Reconciliation are shown on the first page of all events; nil elsewhere.
+	Webhook        *Webhook
 	Reconciliation *Reconciliation
 }
 
@@ -215,11 +216,16 @@ type EventPage struct {
 	NextAttemptAt time.Time
 	// Retrying says that it waits because the last try failed.
 	Retrying bool
+	// Fetched says that it did not come by webhook.
+	Fetched bool
 
-	TopUp   *EventTopUp
-	Payment *EventPayment
-	Credit  *EventCredit
-	History []EventStep
+	TopUp     *EventTopUp
+	Payment   *EventPayment
+	Credit    *EventCredit
+	Refunds   []EventRefund
+	Disputes  []EventDispute
+	Reversals []EventReversal
+	History   []EventStep
 
 	Payload Payload
 	// Reason and Error are the replay form as it was refused.

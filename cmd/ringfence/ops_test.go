@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stripe/stripe-go/v76"
+
 	"ringfence/db/dbtest"
 	"ringfence/internal/browsertest"
 )
@@ -39,6 +41,7 @@ func TestOperations(t *testing.T) {
 		t.Errorf("after all replays the balance is %s", got)
 	}
 	s.booksAgree(t)
+	t.Run("refund", func(t *testing.T) { operatorSeesRefund(t, s, harbour) })
 }
 
 // credited is the event that the payment was credited by.
@@ -66,6 +69,8 @@ func operatorLooks(t *testing.T, s *site) {
 	tab.Open(s.base() + "/ops/stripe-events")
 	want(t, "the counts", tab.Text("#event-counts"), "1 Quarantined 1 Failed 1 Waiting oldest 3 min")
 	want(t, "the warning", tab.Text("#late"), "The oldest has waited for 3 min")
+	want(t, "the endpoint", tab.Text("#webhook"), "The sandbox delivers to this address without an endpoint.")
+	want(t, "the endpoint", tab.Text("#webhook"), "None refused")
 	tab.Everywhere("ops-events")
 	for _, width := range []int64{browsertest.Phone, 700, 1024} {
 		tab.Look(browsertest.View{Width: width, Height: 2400})
@@ -112,6 +117,26 @@ func operatorLooks(t *testing.T, s *site) {
 	other.Open(s.base() + "/ops/stripe-events")
 	if other.Status() != http.StatusNotFound || strings.Contains(other.Text("body"), "Operations") {
 		t.Errorf("an owner is answered with %d", other.Status())
+	}
+}
+
+// operatorSeesRefund refunds a part of the payment at Stripe and finds it at the payment's event.
+func operatorSeesRefund(t *testing.T, s *site, harbour *person) {
+	var intent string
+	dbtest.Get(t, s.getenv("DATABASE_URL"), &intent, `SELECT payment_intent FROM credits`)
+	if _, err := s.boxed().Refunds.New(&stripe.RefundParams{PaymentIntent: new(intent), Amount: stripe.Int64(5_00)}); err != nil {
+		t.Fatal(err)
+	}
+	harbour.waitBalance("£614.00")
+	tab := s.tab(t, browsertest.View{}, operator)
+	tab.Open(s.base() + "/ops/stripe-events/" + s.credited(t))
+	want(t, "the refund", tab.Text("#event-reversals"), "Refund, taken back")
+	want(t, "the refund", tab.Text("#event-reversals"), "-£5.00")
+	tab.Everywhere("ops-event-refunded")
+	for _, width := range []int64{browsertest.Phone, 1024} {
+		tab.Look(browsertest.View{Width: width, Height: 3000})
+		tab.FitsWidth()
+		tab.Screenshot(fmt.Sprintf("ops-event-refunded-whole-%d", width))
 	}
 }
 

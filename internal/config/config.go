@@ -68,13 +68,13 @@ type Config struct {
 	// FreezeOnDispute has an open dispute freeze its organisation's wallet until it has ended.
 	FreezeOnDispute bool `env:"RINGFENCE_FREEZE_ON_DISPUTE" envDefault:"true"`
 
-	// TwilioAccountSID and TwilioAuthToken are of the account that texts go through. They and TwilioFromNumber are set together;
-	// all unset: texts are off.
+	// TwilioAccountSID and TwilioAuthToken are of the account that texts go through. They are set together; unset, texts are off.
 	TwilioAccountSID string `env:"TWILIO_ACCOUNT_SID"`
 	TwilioAuthToken  Secret `env:"TWILIO_AUTH_TOKEN"`
 	// TwilioAPIBase is where Twilio's API is, without a trailing slash.
 	TwilioAPIBase string `env:"TWILIO_API_BASE"`
-	// TwilioFromNumber is the account's number that organisations without one of their own send from (E.164).
+	// TwilioFromNumber is the account's number that organisations without one of their own send from (E.164). Unset, they
+	// cannot send.
 	TwilioFromNumber string `env:"TWILIO_FROM_NUMBER"`
 
 	// SMTPURL is where mail is handed over: smtp://host:port or smtps://host:port, with user:password@ where the server

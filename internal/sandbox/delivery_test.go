@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -160,7 +161,7 @@ func TestDropAndResend(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.pay(5000, "tu_1")
-	wait(t, "three", func() bool { return len(rc.types()) == 3 && b.undelivered() == 1 })
+	wait(t, "three", func() bool { return len(rc.types()) == 3 && b.undelivered() == 1 && len(b.Stripe().Faults()) == 0 })
 	if n := rc.count("checkout.session.completed"); n != 0 {
 		t.Errorf("%d delivered", n)
 	}
@@ -174,6 +175,36 @@ func TestDropAndResend(t *testing.T) {
 	if status, _, _ := b.post("/sandbox/stripe/events/evt_none/resend"); status != 404 {
 		t.Errorf("resending nothing: %d", status)
 	}
+}
+
+// Who asks for an event gets it, though an attempt was under way that succeeds before theirs begins.
+func TestResendDuringAnAttempt(t *testing.T) {
+	const senders = 16
+	rc := newReceiver(t)
+	rc.gate = make(chan struct{})
+	b := start(t, to(rc))
+	open := sync.OnceFunc(func() { close(rc.gate) })
+	t.Cleanup(open)
+	inside := func(n int) func() bool {
+		return func() bool {
+			rc.mu.Lock()
+			defer rc.mu.Unlock()
+			return rc.inside == n
+		}
+	}
+	for n := range senders {
+		b.customer()
+		wait(t, "another attempt", inside(n+1))
+	}
+	all := b.events(nil)
+	if err := b.Stripe().Resend(all[senders-1]); err != nil { // waits for a sender
+		t.Fatal(err)
+	}
+	rc.gate <- struct{}{} // the first who came is the first to go
+	wait(t, "the first", func() bool { return rc.count("customer.created") == 1 })
+	wait(t, "the attempt that was asked for", inside(senders))
+	open()
+	wait(t, "all", func() bool { return rc.count("customer.created") == senders+1 })
 }
 
 func TestRepeat(t *testing.T) {

@@ -30,16 +30,17 @@ type heldEvent struct {
 // deliver arranges for an attempt once the change is in the state file.
 func (tx *txn) deliver(eventID string) { tx.then(func() { tx.s.deliverAt(tx.now, eventID) }) }
 
-// deliverAt arranges for an attempt.
+// deliverAt arranges for an attempt, which is made if the event is still to be delivered then.
 func (s *Stripe) deliverAt(at time.Time, eventID string) {
-	s.courier.at(at, func(ctx context.Context) { s.deliver(ctx, eventID) })
+	s.courier.at(at, func(ctx context.Context) { s.deliver(ctx, eventID, false) })
 }
 
-// deliver makes one attempt, as the faults in force would have it.
-func (s *Stripe) deliver(ctx context.Context, eventID string) {
+// deliver makes one attempt, as the faults in force would have it. One that somebody asked for is made whatever another,
+// which was under way then, has come to.
+func (s *Stripe) deliver(ctx context.Context, eventID string, asked bool) {
 	s.mu.Lock()
 	r, d := s.events.get(eventID), s.delivery[eventID]
-	if r == nil || d == nil || d.State != deliveryPending {
+	if r == nil || d == nil || d.State != deliveryPending && !asked {
 		s.mu.Unlock()
 		return
 	}
@@ -190,7 +191,7 @@ func (s *Stripe) Resend(eventID string) error {
 		}
 		d.State, d.NextAt = deliveryPending, tx.now.UnixNano()
 		tx.put(bucketDelivery, eventID, d)
-		tx.deliver(eventID)
+		tx.then(func() { s.courier.at(tx.now, func(ctx context.Context) { s.deliver(ctx, eventID, true) }) })
 		return nil
 	})
 }

@@ -548,7 +548,7 @@ func (s *Messages) pay(ctx context.Context, tx *db.Tx, m Message, n news, charge
 	case m.Amount > 0:
 		_, err := wallet.Adjust(ctx, tx, wallet.AdjustmentRequest{
 			OrgID: m.OrgID, Kind: wallet.Adjustment, Amount: m.Amount, Reason: "Text to " + masked(m.Recipient) + " was not sent: given back",
-			Reference: "message:" + m.ID.String(), Actor: audit.System("messages"),
+			Reference: Reference(m.ID), Actor: audit.System("messages"),
 		})
 		return 0, err
 	}
@@ -582,6 +582,24 @@ func (s *Messages) Message(ctx context.Context, org, id uuid.UUID) (m Message, e
 	})
 	return m, err
 }
+
+// PaidBy gives the text that a hold of the organisation's pays for; uuid.Nil where it pays for none.
+func (s *Messages) PaidBy(ctx context.Context, org, hold uuid.UUID) (id uuid.UUID, err error) {
+	err = s.o.DB.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
+		err := tx.GetContext(ctx, &id, `SELECT id FROM messages WHERE hold_id = $2 AND org_id = $1`, org, hold)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("couldn't look for the text: %w", err)
+	}
+	return id, nil
+}
+
+// Reference is what a text's give-back stands under in the ledger.
+func Reference(message uuid.UUID) string { return "message:" + message.String() }
 
 // List gives an organisation's texts, newest first, those before the one with the id before (uuid.Nil: from the newest), at
 // most limit of them.

@@ -116,6 +116,31 @@ func (l *Ledger) Explain(ctx context.Context, org, id uuid.UUID) (e Explanation,
 	return e, err
 }
 
+// Outcome gives the transactions that a hold of the organisation's led to: by which its amount was taken, and by which that
+// was given back under the reference. uuid.Nil stands for what did not happen.
+func (l *Ledger) Outcome(ctx context.Context, org, hold uuid.UUID, reference string) (taken, returned uuid.UUID, err error) {
+	err = l.db.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
+		var rows []struct {
+			ID   uuid.UUID `db:"id"`
+			Kind Kind      `db:"kind"`
+		}
+		if err := tx.SelectContext(ctx, &rows, `
+			SELECT id, kind FROM ledger_transactions WHERE id = $2 AND org_id = $1 AND kind = 'usage' UNION ALL
+			SELECT id, kind FROM ledger_transactions WHERE org_id = $1 AND kind = 'adjustment' AND reference = $3`, org, hold, reference); err != nil {
+			return fmt.Errorf("couldn't look for what a hold led to: %w", err)
+		}
+		for _, r := range rows {
+			if r.Kind == Usage {
+				taken = r.ID
+			} else {
+				returned = r.ID
+			}
+		}
+		return nil
+	})
+	return taken, returned, err
+}
+
 // read fills in what belongs to the line.
 func (e *Explanation) read(ctx context.Context, tx *db.Tx) (err error) {
 	e.BalanceBefore = e.BalanceAfter - e.Amount
