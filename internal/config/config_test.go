@@ -34,9 +34,9 @@ func production() map[string]string {
 		"RINGFENCE_BASE_URL":     "https://wallet.example.com",
 		"DATABASE_URL":           "postgres://app:pw@db.internal:5432/ringfence?sslmode=verify-full",
 		"RINGFENCE_SESSION_KEYS": keyBase64, "RINGFENCE_ENCRYPTION_KEYSET": keyset,
-		"STRIPE_SECRET_KEY":      "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
-		"STRIPE_WEBHOOK_SECRET":  "whsec_5WbX5kEWLlfzsGNjH64I8lOOqUB6e8FH",
-		"USD_TO_GBP_RATE":        "0.79",
+		"STRIPE_SECRET_KEY":     "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
+		"STRIPE_WEBHOOK_SECRET": "whsec_5WbX5kEWLlfzsGNjH64I8lOOqUB6e8FH",
+		"USD_TO_GBP_RATE":       "0.79",
 	}
 }
 
@@ -356,7 +356,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 		"RINGFENCE_ENV": "production", "RINGFENCE_ADDR": "x", "RINGFENCE_SANDBOX_ADDR": "127.0.0.1:1", "RINGFENCE_METRICS_ADDR": "x",
 		"RINGFENCE_TRUSTED_PROXIES": "x", "RINGFENCE_LOG_LEVEL": "x", "DATABASE_URL": "x", "RINGFENCE_SESSION_KEYS": "c2hvcnQ=,,00", "RINGFENCE_AUTH": "x",
 		"RINGFENCE_ENCRYPTION_KEYSET": "x",
-		"SUPABASE_URL": "x", "SUPABASE_JWT_SECRET": "x", "STRIPE_SECRET_KEY": "x", "STRIPE_API_BASE": "x", "RINGFENCE_CHECKOUT_HOSTS": "x:1",
+		"SUPABASE_URL":                "x", "SUPABASE_JWT_SECRET": "x", "STRIPE_SECRET_KEY": "x", "STRIPE_API_BASE": "x", "RINGFENCE_CHECKOUT_HOSTS": "x:1",
 		"USD_TO_GBP_RATE": "x", "RINGFENCE_TOP_UP_MIN_PENCE": "x", "RINGFENCE_TOP_UP_MAX_PENCE": "0",
 	}
 	want := []string{
