@@ -32,9 +32,11 @@ type Options struct {
 	// TwilioAccountSID is the account of Twilio's stand-in (AC and 32 hexadecimal digits), TwilioAuthToken the token
 	// that admits to it and signs its callbacks. Without an account there is no Twilio here.
 	TwilioAccountSID, TwilioAuthToken string
-	// TwilioNumbers are the account's numbers, in the form +447400123456; none means +15005550006 alone.
+	// TwilioNumbers are numbers that the account owns without buying them, in the form +447400123456; none means
+	// +15005550006 alone.
 	TwilioNumbers []string
-	// TwilioSMSURL is where texts that come in are posted to; empty posts them nowhere.
+	// TwilioSMSURL is where texts to these numbers are posted to, until the API says otherwise; empty posts them
+	// nowhere.
 	TwilioSMSURL string
 	// TwilioSettleAfter is how long a text takes from queued to its last status. Zero means a second; with a negative
 	// value it moves only by Twilio.Advance and Twilio.Mark.
