@@ -97,7 +97,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 		}
 	}
 	if !c.NoJobs {
-		runner, err := jobs.Start(e.ctx, jobs.Deps{DB: a.db, Payments: a.payments, Sweepers: a.sweepers(), Log: a.log})
+		runner, err := jobs.Start(e.ctx, jobs.Deps{DB: a.db, Payments: a.payments, Numbers: a.numbers, Sweepers: a.sweepers(), Log: a.log})
 		if err != nil {
 			return err
 		}
