@@ -76,6 +76,13 @@ type Config struct {
 	// TwilioFromNumber is the account's number that organisations without one of their own send from (E.164).
 	TwilioFromNumber string `env:"TWILIO_FROM_NUMBER"`
 
+	// VapiAPIKey is the private key that opens Vapi's API, VapiWebhookSecret what Vapi proves itself with when it sends us
+	// something (Authorization: Bearer). They are set together; both unset: phone agents and their calls are off.
+	VapiAPIKey        Secret `env:"VAPI_API_KEY"`
+	VapiWebhookSecret Secret `env:"VAPI_WEBHOOK_SECRET"`
+	// VapiAPIBase is where Vapi's API is, without a trailing slash; it may have a path.
+	VapiAPIBase string `env:"VAPI_API_BASE"`
+
 	// USDToGBP is the first version of the rate, in millionths of a pound per dollar, above 0 and below 10.
 	USDToGBP Micros `env:"USD_TO_GBP_RATE"`
 	// TopUpMinPence is the least a customer may top up at once, in pence.
@@ -132,6 +139,7 @@ func Load(getenv func(string) string) (Config, error) {
 	case Production:
 		l.fill("STRIPE_API_BASE", "https://api.stripe.com", FromDefault)
 		l.fill("TWILIO_API_BASE", "https://api.twilio.com", FromDefault)
+		l.fill("VAPI_API_BASE", "https://api.vapi.ai", FromDefault)
 		l.checkProduction()
 	}
 	var c Config
