@@ -57,6 +57,9 @@ func (s *Numbers) SaveOwn(ctx context.Context, o OwnAccount) (c Credential, err 
 	case o.AccountSID == s.parent.sid:
 		return Credential{}, fault.Field("account_sid", "This is not an account of your organisation.")
 	}
+	if err := s.notKept(ctx, o.AccountSID); err != nil {
+		return Credential{}, err
+	}
 	if err := s.tryOwn(account{sid: o.AccountSID, token: o.AuthToken}); err != nil {
 		return Credential{}, err
 	}
@@ -79,20 +82,30 @@ func (s *Numbers) SaveOwn(ctx context.Context, o OwnAccount) (c Credential, err 
 	return c, err
 }
 
-// tryOwn asks Twilio whether an account takes its token, is open, and is nobody else's to manage.
+// notKept refuses an account that we keep for some organisation.
+func (s *Numbers) notKept(ctx context.Context, sid string) error {
+	var kept bool
+	err := s.o.DB.InSystemTx(ctx, "whether an account is one of ours, of every organisation", func(ctx context.Context, tx *db.Tx) error {
+		return tx.GetContext(ctx, &kept, `SELECT EXISTS (SELECT FROM telephony_accounts WHERE subaccount_sid = $1)`, sid)
+	})
+	if err == nil && kept {
+		return fault.Field("account_sid", "This is not an account of your organisation.")
+	}
+	return err
+}
+
+// tryOwn asks Twilio whether an account takes its token and is open.
 func (s *Numbers) tryOwn(a account) error {
 	c, err := s.client(a)
 	if err != nil {
 		return err
 	}
-	status, owner, err := c.status()
+	status, err := c.status()
 	switch {
 	case notOurs(err), gone(err):
 		return errCredentialRefused()
 	case err != nil:
 		return providerAway(err)
-	case owner == s.parent.sid:
-		return fault.Field("account_sid", "This is an account that we keep. Numbers in it are managed already.")
 	case status != "active":
 		return fault.Field("account_sid", "Twilio says that this account is "+status+".")
 	}

@@ -560,6 +560,10 @@ func (s *Numbers) importToVapi(ctx context.Context, n Number) error {
 	case accepted:
 		return s.imported(ctx, n, id)
 	case rejected:
+		// It may be there already: an earlier request without an answer has come late.
+		if found, lerr := s.vapi.findNumbers(ctx, n.PhoneNumber, n.AccountSID.String); lerr == nil && len(found) > 0 && found[0].Name == n.ID.String() {
+			return s.imported(ctx, n, found[0].ID)
+		}
 		s.log(ctx, n, "Vapi refused a number", err)
 		return s.turnBack(ctx, n, noteImport)
 	case notAsked:

@@ -179,17 +179,15 @@ func (c *numberClient) release(sid string) error {
 	return err
 }
 
-// status says whether the account is open, by its own token, and whose subaccount it is.
-func (c *numberClient) status() (status, owner string, err error) {
-	type said struct{ status, owner string }
-	s, err := reading(func() (said, error) {
+// status says whether the account is open, by its own token.
+func (c *numberClient) status() (string, error) {
+	return reading(func() (string, error) {
 		a, err := c.api.FetchAccount(c.of.sid)
 		if err != nil || a == nil {
-			return said{}, twilioFailure(err)
+			return "", twilioFailure(err)
 		}
-		return said{text(a.Status), text(a.OwnerAccountSid)}, nil
+		return text(a.Status), nil
 	})
-	return s.status, s.owner, err
 }
 
 // makeSubaccount makes a subaccount, once asked.
@@ -217,6 +215,18 @@ func (c *numberClient) findSubaccount(name string) (a account, found bool, err e
 		}
 	}
 	return account{}, false, nil
+}
+
+// subaccounts lists those that are open, by sid and name.
+func (c *numberClient) subaccounts() ([]owned, error) {
+	return reading(func() ([]owned, error) {
+		found, err := c.api.ListAccount((&api.ListAccountParams{}).SetStatus("active").SetPageSize(listMost))
+		list := make([]owned, 0, len(found))
+		for i := range found {
+			list = append(list, owned{sid: text(found[i].Sid), name: text(found[i].FriendlyName)})
+		}
+		return list, twilioFailure(err)
+	})
 }
 
 // subaccount reads a subaccount with its token, which a parent may.

@@ -179,17 +179,19 @@ func (v *vapi) do(ctx context.Context, method, path string, body, into any) erro
 	return vapiFailure(res.StatusCode, said)
 }
 
-// vapiFailure says what a refusal of Vapi's means. Only its own words count, {"message", "error", "statusCode"}: a status
-// alone may be of something between us, which does not know what Vapi did.
+// vapiFailure says what a refusal of Vapi's means. Only its own words count, {"message", "error"} and mostly "statusCode": a
+// status alone may be of something between us, which does not know what Vapi did.
 func vapiFailure(status int, said []byte) error {
 	f := &failure{provider: "Vapi", status: status}
 	var own struct {
-		StatusCode int `json:"statusCode"`
+		Message    any    `json:"message"`
+		Error      string `json:"error"`
+		StatusCode int    `json:"statusCode"`
 	}
-	if json.Unmarshal(said, &own) != nil || own.StatusCode != status {
+	if json.Unmarshal(said, &own) != nil || own.Message == nil || own.Error == "" || own.StatusCode != 0 && own.StatusCode != status {
 		return f
 	}
-	f.code = own.StatusCode
+	f.code = status
 	switch {
 	case status == http.StatusUnauthorized, status == http.StatusPaymentRequired, status == http.StatusForbidden, status == http.StatusTooManyRequests:
 		f.answer = notAsked // about us: our key, our plan, how much we ask
