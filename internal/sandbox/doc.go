@@ -10,6 +10,9 @@
 // controls are under /sandbox/twilio/. Besides the magic numbers of Twilio's test credentials there are
 // NumberUndelivered, NumberFailed and NumberSilent.
 //
-// The sandbox imitates what is documented at https://docs.stripe.com/api and https://www.twilio.com/docs/messaging/api
-// and refuses what it does not imitate: a parameter it would have to ignore is a 400, never a silent success.
+// Vapi is served under /vapi, for whoever has its key, and its controls are under /sandbox/vapi/. Its telephone is the
+// sandbox's Twilio.
+//
+// The sandbox imitates what is documented at https://docs.stripe.com/api, https://www.twilio.com/docs/usage/api and
+// https://docs.vapi.ai/api-reference, and refuses what it does not imitate: a parameter it would have to ignore is a 400, never a silent success.
 package sandbox

@@ -20,21 +20,20 @@ import (
 // All state is in memory under one mutex and is written to the state file before the answer is given. Twilio has no
 // idempotency keys, so a request that is repeated is a second message, here as there.
 type Twilio struct {
+	keeper
+
 	account string
 	token   string
 	smsURL  string
 	given   []string      // the numbers of Options
 	pace    time.Duration // from creation to the end of a message; negative: it moves by hand
-	now     func() time.Time
 	log     *slog.Logger
-	store   *store
 	life    context.Context // the sandbox's own life, which outlasts any request
 
 	clock   *alarms // the messages' next steps
 	courier *courier
 	steps   sync.WaitGroup // steps whose writing is awaited
 
-	mu           sync.Mutex
 	seq          uint64                    // of everything; each order below is by it, rising
 	accounts     map[string]*twilioAccount // by SID, like every map but owned
 	accountOrder []*twilioAccount
@@ -91,7 +90,7 @@ func newTwilio(life context.Context, o Options, st *store) (*Twilio, error) {
 	}
 	t := &Twilio{
 		account: o.TwilioAccountSID, token: o.TwilioAuthToken, smsURL: o.TwilioSMSURL, given: slices.Clone(o.TwilioNumbers),
-		pace: o.TwilioSettleAfter, now: o.Now, log: o.Logger, store: st, life: life,
+		pace: o.TwilioSettleAfter, log: o.Logger, life: life, keeper: keeper{store: st, now: o.Now},
 		clock:    newAlarms(o.Now),
 		courier:  newCourier(o.Now),
 		messages: map[string]*sms{}, optOuts: map[string]*optOut{}, creations: map[string]*Creations{},
@@ -214,22 +213,6 @@ func (t *Twilio) run(ctx context.Context) {
 	loops.Go(func() { t.courier.run(ctx) })
 	loops.Wait()
 	t.steps.Wait()
-}
-
-// begin starts a change; the mutex must be held until its finish has returned.
-func (t *Twilio) begin() *changes { return &changes{store: t.store, now: t.now()} }
-
-// change runs fn as one change of the state and waits until it is written. What fn changed before it erred is kept.
-func (t *Twilio) change(fn func(c *changes) error) error {
-	t.mu.Lock()
-	c := t.begin()
-	err := fn(c)
-	done := c.finish()
-	t.mu.Unlock()
-	if e := done(); e != nil && err == nil {
-		err = e
-	}
-	return err
 }
 
 func (t *Twilio) logFailure(ctx context.Context, what, id string, err error) {
