@@ -386,7 +386,7 @@ func TestBuyRefusals(t *testing.T) {
 		"no valid number":                 {"+447700900123", fault.Invalid, ""},
 		"one that nobody sells":           {"+12125550100", fault.Conflict, "number_unavailable"},
 		"a country that sells none":       {"+4915112345678", fault.Conflict, "number_unavailable"},
-		"the sandbox's own":               {"+15005550006", fault.Invalid, ""},
+		"the sandbox's own":               {"+15005550006", fault.Conflict, "number_unavailable"},
 		"one that asks for an address":    {"", fault.Invalid, "address_required"},
 		"one that somebody else has":      {"taken", fault.Conflict, "number_unavailable"},
 		"a number without the plus":       {"14155550100", fault.Invalid, ""},
