@@ -303,6 +303,7 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 		VALUES (gen_random_uuid(), $1, $2, 'low_balance', '{0191a0e8-0000-7000-8000-000000000001}', 'queued', now(), now())`, f.org, ownerID)
 	dbtest.Super(t, f.dbURL, `INSERT INTO notice_preferences (org_id, user_id, kind, mail) VALUES ($1, $2, 'low_balance', true)`, f.org, ownerID)
 	dbtest.Super(t, f.dbURL, `INSERT INTO notice_marks (org_id) VALUES ($1)`, f.org)
+	f.keepNumber()
 	if _, err := f.deps.Gates.SetPrice(ctx, wallet.PriceChange{
 		OrgID: f.org, Action: wallet.ActionNumber, State: wallet.PriceOn, Unit: 9_00, Monthly: 1_00, Reason: "Agreed", Actor: audit.System("test"),
 	}); err != nil {
@@ -344,6 +345,23 @@ func (f fixture) reversals() {
 	f.adjust(100) // what that took
 	if _, err := f.deps.Wallets.AddUp(f.t.Context()); err != nil {
 		f.t.Fatal(err)
+	}
+}
+
+// keepNumber gives Harbour Dental a number of its own Twilio account, and an agent that answers it.
+func (f fixture) keepNumber() {
+	f.t.Helper()
+	for _, sql := range []string{
+		`INSERT INTO telephony_accounts (org_id, created_at, updated_at) VALUES ($1, now(), now())`,
+		`INSERT INTO credentials (id, org_id, provider, kind, account_sid, sealed, key_id, last_four, state, created_by, created_at, updated_at, tested_at)
+		 VALUES ('0197c5a0-0000-7000-8000-00000000c4ed', $1, 'twilio', 'byoc', 'AC1', '', 0, '0000', 'working', 'system:test', now(), now(), now())`,
+		`INSERT INTO numbers (id, org_id, phone_number, country, kind, state, step, account_sid, credential_id, sid, vapi_id, key, fingerprint, actor, created_at, activated_at)
+		 VALUES ('0197c5a0-0000-7000-8000-000000000123', $1, '+447400123456', 'GB', 'byoc', 'active', '', 'AC1', '0197c5a0-0000-7000-8000-00000000c4ed', 'PN1', 'v1',
+		         'fixture', sha256('fixture'), 'system:test', now(), now())`,
+		`INSERT INTO agents (id, org_id, name, number_id, created_at, updated_at)
+		 VALUES (gen_random_uuid(), $1, 'Reception', '0197c5a0-0000-7000-8000-000000000123', now(), now())`,
+	} {
+		dbtest.Super(f.t, f.dbURL, sql, f.org)
 	}
 }
 

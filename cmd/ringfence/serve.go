@@ -97,7 +97,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 		}
 	}
 	if !c.NoJobs {
-		runner, err := jobs.Start(e.ctx, jobs.Deps{DB: a.db, Payments: a.payments, Notices: a.notices, Sweepers: a.sweepers(), Log: a.log})
+		runner, err := jobs.Start(e.ctx, jobs.Deps{DB: a.db, Payments: a.payments, Notices: a.notices, Numbers: a.numbers, Sweepers: a.sweepers(), Log: a.log})
 		if err != nil {
 			return err
 		}
@@ -212,7 +212,8 @@ func startSandbox(ctx context.Context, cfg config.Config, a *app) (*sandbox.Serv
 		TwilioAccountSID: cfg.TwilioAccountSID, TwilioAuthToken: cfg.TwilioAuthToken.Reveal(), TwilioNumbers: []string{cfg.TwilioFromNumber},
 		TwilioSMSURL: cfg.BaseURL + "/api/webhooks/twilio/sms",
 		MailAddr:     cfg.LocalMailAddr(),
-		WebhookURL:   cfg.BaseURL + "/api/webhooks/stripe", WebhookSecret: cfg.StripeWebhookSecrets[0].Reveal(),
+		VapiAPIKey:   cfg.VapiAPIKey.Reveal(), VapiWebhookSecret: cfg.VapiWebhookSecret.Reveal(), VapiServerURL: cfg.BaseURL + "/api/webhooks/vapi",
+		WebhookURL: cfg.BaseURL + "/api/webhooks/stripe", WebhookSecret: cfg.StripeWebhookSecrets[0].Reveal(),
 		Logger: a.log.With("part", "sandbox"),
 	})
 }

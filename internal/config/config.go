@@ -41,6 +41,8 @@ type Config struct {
 	// SessionKeys authenticate session cookies. The first signs; the others are older ones, still accepted. Reveal gives
 	// the decoded bytes, at least 32 of them.
 	SessionKeys []Secret `env:"RINGFENCE_SESSION_KEYS"`
+	// EncryptionKeyset seals the credentials that customers entrust to us. Reveal gives it in Tink's binary form.
+	EncryptionKeyset Secret `env:"RINGFENCE_ENCRYPTION_KEYSET"`
 	// Auth says who checks passwords.
 	Auth AuthProvider `env:"RINGFENCE_AUTH" envDefault:"local"`
 	// SupabaseURL is the project's address, without a trailing slash.
@@ -82,6 +84,12 @@ type Config struct {
 	SMTPURL Secret `env:"SMTP_URL"`
 	// MailFrom is who mail comes from, in the form of a From header; set wherever SMTPURL is.
 	MailFrom string `env:"RINGFENCE_MAIL_FROM"`
+	// VapiAPIKey is the private key that opens Vapi's API, VapiWebhookSecret what Vapi proves itself with when it sends us
+	// something (Authorization: Bearer). They are set together; both unset: phone agents and their calls are off.
+	VapiAPIKey        Secret `env:"VAPI_API_KEY"`
+	VapiWebhookSecret Secret `env:"VAPI_WEBHOOK_SECRET"`
+	// VapiAPIBase is where Vapi's API is, without a trailing slash; it may have a path.
+	VapiAPIBase string `env:"VAPI_API_BASE"`
 
 	// USDToGBP is the first version of the rate, in millionths of a pound per dollar, above 0 and below 10.
 	USDToGBP Micros `env:"USD_TO_GBP_RATE"`
@@ -149,6 +157,7 @@ func Load(getenv func(string) string) (Config, error) {
 	case Production:
 		l.fill("STRIPE_API_BASE", "https://api.stripe.com", FromDefault)
 		l.fill("TWILIO_API_BASE", "https://api.twilio.com", FromDefault)
+		l.fill("VAPI_API_BASE", "https://api.vapi.ai", FromDefault)
 		l.checkProduction()
 	}
 	var c Config

@@ -28,6 +28,9 @@ var generated = []struct {
 	{"STRIPE_WEBHOOK_SECRET", drawn(func() string { return "whsec_" + rand.Text() + rand.Text() })},
 	{"TWILIO_ACCOUNT_SID", drawn(func() string { return "AC" + randomHex() })},
 	{"TWILIO_AUTH_TOKEN", drawn(randomHex)},
+	{"VAPI_API_KEY", drawn(rand.Text)},
+	{"VAPI_WEBHOOK_SECRET", drawn(func() string { return rand.Text() + rand.Text() })},
+	{"RINGFENCE_ENCRYPTION_KEYSET", func(*loader) (string, error) { return NewKeyset("") }},
 	{"SMTP_URL", (*loader).freeMailURL},
 }
 
@@ -73,6 +76,7 @@ func (l *loader) fillDevelopment() {
 	if addr := l.values["RINGFENCE_SANDBOX_ADDR"]; checkListenAddr(addr, true) == nil {
 		l.fill("STRIPE_API_BASE", "http://"+addr, FromDefault)
 		l.fill("TWILIO_API_BASE", "http://"+addr, FromDefault)
+		l.fill("VAPI_API_BASE", "http://"+addr+"/vapi", FromDefault)
 	}
 	for _, g := range generated {
 		if l.values[g.name] != "" {

@@ -32,9 +32,11 @@ type Options struct {
 	// TwilioAccountSID is the account of Twilio's stand-in (AC and 32 hexadecimal digits), TwilioAuthToken the token
 	// that admits to it and signs its callbacks. Without an account there is no Twilio here.
 	TwilioAccountSID, TwilioAuthToken string
-	// TwilioNumbers are the account's numbers, in the form +447400123456; none means +15005550006 alone.
+	// TwilioNumbers are numbers that the account owns without buying them, in the form +447400123456; none means
+	// +15005550006 alone.
 	TwilioNumbers []string
-	// TwilioSMSURL is where texts that come in are posted to; empty posts them nowhere.
+	// TwilioSMSURL is where texts to these numbers are posted to, until the API says otherwise; empty posts them
+	// nowhere.
 	TwilioSMSURL string
 	// TwilioSettleAfter is how long a text takes from queued to its last status. Zero means a second; with a negative
 	// value it moves only by Twilio.Advance and Twilio.Mark.
@@ -42,6 +44,13 @@ type Options struct {
 	// MailAddr is where messages are taken by SMTP, host:port, loopback only; empty means that there is no mail here. When
 	// something else has the address, the sandbox runs without taking any and logs a warning.
 	MailAddr string
+	// VapiAPIKey opens Vapi's stand-in, which needs Twilio's; without a key there is no Vapi here. VapiWebhookSecret is
+	// the organisation's credential for its servers: sent as Authorization: Bearer to VapiServerURL and to servers that
+	// name a credentialId.
+	VapiAPIKey, VapiWebhookSecret string
+	// VapiServerURL is the organisation's server: where messages go that neither the assistant nor the number has a
+	// server for. Empty sends these nowhere.
+	VapiServerURL string
 	// Now is the clock; nil means the system's.
 	Now func() time.Time
 	// Logger receives what happens; nil means slog.Default.
@@ -71,6 +80,7 @@ type Server struct {
 	stripe *Stripe
 	twilio *Twilio // nil when it is off
 	mail   *Mail   // nil when it is off
+	vapi   *Vapi   // nil when it is off
 	cancel context.CancelFunc
 
 	work  sync.WaitGroup
@@ -116,6 +126,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s.stripe, err = newStripe(run, o, s.url, st)
 	if err == nil {
 		s.twilio, err = newTwilio(run, o, st)
+	}
+	if err == nil {
+		s.vapi, err = newVapi(run, o, s.url, st, s.twilio)
 	}
 	if err == nil { // the last, since it listens
 		s.mail, err = newMail(ctx, run, o, st)
@@ -166,6 +179,9 @@ func (s *Server) Twilio() *Twilio { return s.twilio }
 // Mail does the same for mail; nil when Options name no address for it.
 func (s *Server) Mail() *Mail { return s.mail }
 
+// Vapi does the same for Vapi; nil when Options name no key.
+func (s *Server) Vapi() *Vapi { return s.vapi }
+
 // Close ends serving and delivering and closes the state file. It is safe to repeat.
 func (s *Server) Close() error { return s.close() }
 
@@ -189,6 +205,9 @@ func (s *Server) routes() http.Handler {
 		if s.twilio != nil {
 			health["twilio_sms_url"] = s.twilio.smsURL
 		}
+		if s.vapi != nil {
+			health["vapi_server_url"] = s.vapi.serverURL
+		}
 		writeJSON(w, http.StatusOK, health)
 	})
 	mux.HandleFunc("GET /assets/sandbox.css", serveCSS)
@@ -198,6 +217,9 @@ func (s *Server) routes() http.Handler {
 	}
 	if s.mail != nil {
 		s.mail.mount(mux)
+	}
+	if s.vapi != nil {
+		s.vapi.mount(mux)
 	}
 	// A page of another site must not be able to act here through the developer's browser.
 	return loopbackHost(http.NewCrossOriginProtection().Handler(limitBody(mux)))
