@@ -48,6 +48,7 @@ func register(d Deps) *river.Workers {
 	w := river.NewWorkers()
 	river.AddWorker(w, &stripeEvents{payments: d.Payments, log: d.Log})
 	river.AddWorker(w, &reconcile{payments: d.Payments})
+	river.AddWorker(w, &payBack{payments: d.Payments})
 	river.AddWorker(w, &sweep{sweepers: d.Sweepers})
 	return w
 }

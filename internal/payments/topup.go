@@ -61,7 +61,8 @@ type Quote struct {
 	USD    money.USDCents // the same in dollars, for the eye
 	// Credits is the estimate of what it buys; see money.EstimatedCredits.
 	Credits int64
-	RateID  int64 // the version of the exchange rate it was made with
+	RateID  int64     // the version of the exchange rate it was made with
+	At      time.Time // when it was made
 }
 
 // presets are the amounts offered as buttons, in dollars.
@@ -88,7 +89,7 @@ func (s *Service) Quote(ctx context.Context, amount, currency string) (Quote, er
 	if err != nil {
 		return Quote{}, fault.Field("amount", "This amount is too large.")
 	}
-	q.RateID = id
+	q.RateID, q.At = id, s.now()
 	if q.Charge < s.min || q.Charge > s.max {
 		word, bound := "smallest", s.min
 		if q.Charge > s.max {
@@ -115,7 +116,7 @@ func (s *Service) Presets(ctx context.Context) ([]Quote, error) {
 		if err != nil {
 			return nil, err
 		}
-		if q.RateID = id; q.Charge >= s.min && q.Charge <= s.max {
+		if q.RateID, q.At = id, s.now(); q.Charge >= s.min && q.Charge <= s.max {
 			quotes = append(quotes, q)
 		}
 	}
@@ -187,9 +188,16 @@ func (s *Service) Unfinished(ctx context.Context, org, user uuid.UUID) (list []T
 // CheckoutURL has passed CheckURL.
 //
 // Errors: faults on the fields as Quote; Unavailable when Stripe could not answer (safe to try again: the same
-// idempotency key makes at most one session); Declined when Stripe refused.
+// idempotency key makes at most one session); Declined when Stripe refused; Forbidden when the account is closed.
 func (s *Service) StartTopUp(ctx context.Context, org, user uuid.UUID, amount, currency string) (TopUp, error) {
+	return s.startTopUp(ctx, org, user, amount, currency, Shown{})
+}
+
+func (s *Service) startTopUp(ctx context.Context, org, user uuid.UUID, amount, currency string, shown Shown) (TopUp, error) {
 	q, err := s.Quote(ctx, amount, currency)
+	if err == nil {
+		err = s.asShown(ctx, q, amount, currency, shown)
+	}
 	if err != nil {
 		return TopUp{}, err
 	}
@@ -219,6 +227,9 @@ func (s *Service) claim(ctx context.Context, org, user uuid.UUID, q Quote) (t To
 		return TopUp{}, fmt.Errorf("couldn't make a top-up id: %w", err)
 	}
 	err = s.db.InTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
+		if err := wallet.MustBeOpen(ctx, tx, org); err != nil {
+			return err
+		}
 		// Touching the row that is there already is what makes RETURNING give it.
 		if err := tx.GetContext(ctx, &t, `
 			INSERT INTO top_ups (id, org_id, user_id, amount_pence, usd_cents, rate_id, state, created_at, updated_at)
