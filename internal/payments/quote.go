@@ -20,7 +20,8 @@ const quoteFor = 15 * time.Minute
 type Shown struct {
 	Charge money.Pence
 	RateID int64
-	At     time.Time
+	// At is when the page was made.
+	At time.Time
 }
 
 // QuoteChanged is the error of a top-up whose price is not the one that its page showed: nothing was started. The customer
@@ -44,7 +45,7 @@ func (s *Service) StartShownTopUp(ctx context.Context, org, user uuid.UUID, amou
 
 // asShown refuses a quote that is not what the customer saw of the same amount. The zero Shown saw nothing.
 func (s *Service) asShown(ctx context.Context, q Quote, amount, currency string, shown Shown) error {
-	age := q.At.Sub(shown.At)
+	age := s.now().Sub(shown.At)
 	stale := q.RateID != shown.RateID || age > quoteFor || age < -quoteFor
 	if shown == (Shown{}) || !stale || q.Charge == shown.Charge {
 		return nil

@@ -61,8 +61,7 @@ type Quote struct {
 	USD    money.USDCents // the same in dollars, for the eye
 	// Credits is the estimate of what it buys; see money.EstimatedCredits.
 	Credits int64
-	RateID  int64     // the version of the exchange rate it was made with
-	At      time.Time // when it was made
+	RateID  int64 // the version of the exchange rate it was made with
 }
 
 // presets are the amounts offered as buttons, in dollars.
@@ -89,7 +88,7 @@ func (s *Service) Quote(ctx context.Context, amount, currency string) (Quote, er
 	if err != nil {
 		return Quote{}, fault.Field("amount", "This amount is too large.")
 	}
-	q.RateID, q.At = id, s.now()
+	q.RateID = id
 	if q.Charge < s.min || q.Charge > s.max {
 		word, bound := "smallest", s.min
 		if q.Charge > s.max {
@@ -116,7 +115,7 @@ func (s *Service) Presets(ctx context.Context) ([]Quote, error) {
 		if err != nil {
 			return nil, err
 		}
-		if q.RateID, q.At = id, s.now(); q.Charge >= s.min && q.Charge <= s.max {
+		if q.RateID = id; q.Charge >= s.min && q.Charge <= s.max {
 			quotes = append(quotes, q)
 		}
 	}

@@ -30,7 +30,7 @@ func New(d *db.DB) *Ledger { return &Ledger{db: d} }
 // Balance is the state of one wallet. Balance = paid + bonus; what is held cannot be spent twice; debt is what was
 // clawed back after it had been spent, and is repaid first by the next credit.
 type Balance struct {
-	OrgID     uuid.UUID   `db:"org_id"`
+	OrgID   uuid.UUID   `db:"org_id"`
 	Balance money.Pence `db:"balance_pence"`
 	Bonus   money.Pence `db:"bonus_pence"`
 	Held    money.Pence `db:"held_pence"`
