@@ -536,6 +536,24 @@ func TestNothingIsCharged(t *testing.T) {
 				}
 			},
 		},
+		"closed": {
+			func(d *auto) {
+				dbtest.Super(d.t, d.url, `UPDATE wallets SET closed_at = now(), closed_reason = 'test' WHERE org_id = $1`, d.org)
+			},
+			func(d *auto) {
+				dbtest.Super(d.t, d.url, `UPDATE wallets SET closed_at = NULL, closed_reason = '' WHERE org_id = $1`, d.org)
+			},
+		},
+		"money on its way back to a card": {
+			func(d *auto) {
+				d.adjust(wallet.Adjustment, 4_99, "some")
+				dbtest.Super(d.t, d.url, `UPDATE wallets SET reserved_pence = 1 WHERE org_id = $1`, d.org)
+			},
+			func(d *auto) {
+				dbtest.Super(d.t, d.url, `UPDATE wallets SET reserved_pence = 0 WHERE org_id = $1`, d.org)
+				d.spend(4_99)
+			},
+		},
 		"stopped for everybody": {
 			func(d *auto) { d.throw(true) },
 			func(d *auto) { d.throw(false) },
@@ -632,7 +650,7 @@ func TestConsentIsHeldAtTheLastMoment(t *testing.T) {
 				d.t.Fatal(err)
 			}
 		},
-		"topped up":            func(d *auto) { d.adjust(wallet.Adjustment, 5_00, "enough") },
+		"topped up":             func(d *auto) { d.adjust(wallet.Adjustment, 5_00, "enough") },
 		"stopped for everybody": func(d *auto) { d.throw(true) },
 		"frozen": func(d *auto) {
 			dbtest.Super(d.t, d.url, `UPDATE wallets SET frozen_at = now(), frozen_reason = 'test' WHERE org_id = $1`, d.org)
