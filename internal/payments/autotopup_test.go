@@ -259,6 +259,7 @@ func TestAutomaticTopUpsRace(t *testing.T) {
 	t.Parallel()
 	d := newAuto(t, goodCard)
 	processes := []*payments.Service{d.svc, d.process(), d.process()}
+	d.faults(sandbox.Fault{Match: makeIntent, Do: sandbox.FaultDelay, MS: 300, Times: -1}) // so that they meet
 	var all errgroup.Group
 	var begun atomic.Int64
 	for i := range 24 {
@@ -639,11 +640,9 @@ func TestConsentIsHeldAtTheLastMoment(t *testing.T) {
 		},
 		"turned off and on again for less": func(d *auto) {
 			d.turnOn(payments.AutoTopUpSettings{Threshold: 5_00, Amount: 49_99, DailyCap: 100_00, MonthlyCap: 500_00})
-			dbtest.Super(d.t, d.url, `UPDATE wallets SET frozen_at = now(), frozen_reason = 'so that the new one waits' WHERE org_id = $1`, d.org)
 		},
 		"another card": func(d *auto) {
 			d.save("pm_card_mastercard")
-			dbtest.Super(d.t, d.url, `UPDATE wallets SET frozen_at = now(), frozen_reason = 'so that the new one waits' WHERE org_id = $1`, d.org)
 		},
 		"card removed": func(d *auto) {
 			if _, err := d.svc.RemoveCard(d.t.Context(), d.org, d.user); err != nil {
