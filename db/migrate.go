@@ -176,9 +176,8 @@ const grants = `
 				EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I TO ringfence_system', t.relname);
 			END IF;
 			IF t.relname = 'river_job' THEN
-				GRANT SELECT, INSERT ON river_job TO ringfence_app;
-				-- Adding a job says what is to be set, to what it is, where there is one like it: that needs the right to.
-				GRANT UPDATE (kind) ON river_job TO ringfence_app;
+				-- River adds a job with ON CONFLICT DO UPDATE SET kind, which Postgres wants the right to.
+				GRANT SELECT, INSERT, UPDATE (kind) ON river_job TO ringfence_app;
 				GRANT USAGE ON SEQUENCE river_job_id_seq TO ringfence_app, ringfence_system;
 			END IF;
 		END LOOP;

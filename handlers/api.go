@@ -90,7 +90,7 @@ func (a *app) apiWallet(w http.ResponseWriter, r *http.Request, v *visit) error 
 		Debt      int64  `json:"debt_pence"`
 		Available int64  `json:"available_pence"`
 		Currency  string `json:"currency"`
-	}{int64(b.Balance), int64(b.Held), int64(b.Debt), int64(b.Available()), "gbp"})
+	}{int64(b.Balance), int64(b.SetAside()), int64(b.Debt), int64(b.Available()), "gbp"})
 }
 
 // apiHold is a hold as programs see it. expires_at is null once time no longer ends it.

@@ -53,6 +53,7 @@ func register(d Deps) *river.Workers {
 	river.AddWorker(w, &stripeEvents{payments: d.Payments, log: d.Log})
 	river.AddWorker(w, &reconcile{payments: d.Payments})
 	river.AddWorker(w, &numberSteps{numbers: d.Numbers})
+	river.AddWorker(w, &payBack{payments: d.Payments})
 	river.AddWorker(w, &sweep{sweepers: d.Sweepers})
 	river.AddWorker(w, &autoTopUp{payments: d.Payments})
 	river.AddWorker(w, &notices{notices: d.Notices})

@@ -646,7 +646,7 @@ func autoStatus(p AutoPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = spendingLine(p.Today, "Charged or being charged today", true).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = spendingLine(p.Today, "Charged today", true).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -654,7 +654,7 @@ func autoStatus(p AutoPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = spendingLine(p.Month, "This month", true).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = spendingLine(p.Month, "Charged this month", true).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

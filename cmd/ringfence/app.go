@@ -129,6 +129,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 func (a *app) sweepers() []jobs.Sweeper {
 	return []jobs.Sweeper{
 		{Name: "payments", Run: func(ctx context.Context) error { _, err := a.payments.Sweep(ctx); return err }},
+		{Name: "withdrawals", Run: func(ctx context.Context) error { _, err := a.payments.SweepWithdrawals(ctx); return err }},
 		{Name: "holds", Run: func(ctx context.Context) error { _, err := a.gates.Expire(ctx); return err }},
 		{Name: "days", Run: func(ctx context.Context) error { _, err := a.ledger.AddUp(ctx); return err }},
 		{Name: "messages", Run: func(ctx context.Context) error { _, err := a.messages.Sweep(ctx); return err }},

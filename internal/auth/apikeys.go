@@ -356,7 +356,8 @@ func errBadKey() error {
 	return fault.New(fault.Unauthenticated, "The Authorization header does not hold a credential we know.")
 }
 
-// lookUpKeys says who keys act as, by their prefixes; those that do not hold are left out. It notes their use at most once
+// lookUpKeys says who keys act as, by their prefixes; those that do not hold are left out, and so are those of organisations
+// whose account is closed. It notes their use at most once
 // a minute.
 func (a *Auth) lookUpKeys(ctx context.Context, hashes map[string]keyHash) (map[string]Identity, error) {
 	found := make(map[string]Identity, len(hashes))
@@ -377,7 +378,8 @@ func (a *Auth) lookUpKeys(ctx context.Context, hashes map[string]keyHash) (map[s
 		}
 		if err := tx.SelectContext(ctx, &rows, `
 			SELECT k.id, k.prefix, k.org_id, o.name AS org_name, k.secret_hash, k.scopes, k.last_used_at
-			FROM api_keys k JOIN organizations o ON o.id = k.org_id WHERE k.prefix = ANY($1) AND k.revoked_at IS NULL`, pq.Array(prefixes)); err != nil {
+			FROM api_keys k JOIN organizations o ON o.id = k.org_id
+			WHERE k.prefix = ANY($1) AND k.revoked_at IS NULL AND o.closed_at IS NULL`, pq.Array(prefixes)); err != nil {
 			return fmt.Errorf("couldn't look keys up: %w", err)
 		}
 		var used []string

@@ -34,9 +34,9 @@ func (s *Service) watchBalances(ctx context.Context) error {
 		// A first look tells nothing: an account begins empty.
 		if err := tx.SelectContext(ctx, &crossed, `
 			WITH seen AS (
-				SELECT w.org_id, w.balance_pence - w.held_pence - w.debt_pence AS available_pence, m.below AS was,
-				       w.balance_pence - w.held_pence - w.debt_pence < coalesce(m.low_pence, $1) AS below
-				FROM wallets w LEFT JOIN notice_marks m ON m.org_id = w.org_id),
+				SELECT w.org_id, w.balance_pence - w.held_pence - w.reserved_pence - w.debt_pence AS available_pence, m.below AS was,
+				       w.balance_pence - w.held_pence - w.reserved_pence - w.debt_pence < coalesce(m.low_pence, $1) AS below
+				FROM wallets w LEFT JOIN notice_marks m ON m.org_id = w.org_id WHERE w.closed_at IS NULL),
 			moved AS (
 				INSERT INTO notice_marks AS m (org_id, low_pence, below) SELECT org_id, $1, below FROM seen
 				WHERE was IS DISTINCT FROM below ORDER BY org_id

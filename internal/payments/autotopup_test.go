@@ -259,6 +259,7 @@ func TestAutomaticTopUpsRace(t *testing.T) {
 	t.Parallel()
 	d := newAuto(t, goodCard)
 	processes := []*payments.Service{d.svc, d.process(), d.process()}
+	d.faults(sandbox.Fault{Match: makeIntent, Do: sandbox.FaultDelay, MS: 300, Times: -1}) // so that they meet
 	var all errgroup.Group
 	var begun atomic.Int64
 	for i := range 24 {
@@ -536,6 +537,24 @@ func TestNothingIsCharged(t *testing.T) {
 				}
 			},
 		},
+		"closed": {
+			func(d *auto) {
+				dbtest.Super(d.t, d.url, `UPDATE wallets SET closed_at = now(), closed_reason = 'test' WHERE org_id = $1`, d.org)
+			},
+			func(d *auto) {
+				dbtest.Super(d.t, d.url, `UPDATE wallets SET closed_at = NULL, closed_reason = '' WHERE org_id = $1`, d.org)
+			},
+		},
+		"money on its way back to a card": {
+			func(d *auto) {
+				d.adjust(wallet.Adjustment, 4_99, "some")
+				dbtest.Super(d.t, d.url, `UPDATE wallets SET reserved_pence = 1 WHERE org_id = $1`, d.org)
+			},
+			func(d *auto) {
+				dbtest.Super(d.t, d.url, `UPDATE wallets SET reserved_pence = 0 WHERE org_id = $1`, d.org)
+				d.spend(4_99)
+			},
+		},
 		"stopped for everybody": {
 			func(d *auto) { d.throw(true) },
 			func(d *auto) { d.throw(false) },
@@ -621,18 +640,16 @@ func TestConsentIsHeldAtTheLastMoment(t *testing.T) {
 		},
 		"turned off and on again for less": func(d *auto) {
 			d.turnOn(payments.AutoTopUpSettings{Threshold: 5_00, Amount: 49_99, DailyCap: 100_00, MonthlyCap: 500_00})
-			dbtest.Super(d.t, d.url, `UPDATE wallets SET frozen_at = now(), frozen_reason = 'so that the new one waits' WHERE org_id = $1`, d.org)
 		},
 		"another card": func(d *auto) {
 			d.save("pm_card_mastercard")
-			dbtest.Super(d.t, d.url, `UPDATE wallets SET frozen_at = now(), frozen_reason = 'so that the new one waits' WHERE org_id = $1`, d.org)
 		},
 		"card removed": func(d *auto) {
 			if _, err := d.svc.RemoveCard(d.t.Context(), d.org, d.user); err != nil {
 				d.t.Fatal(err)
 			}
 		},
-		"topped up":            func(d *auto) { d.adjust(wallet.Adjustment, 5_00, "enough") },
+		"topped up":             func(d *auto) { d.adjust(wallet.Adjustment, 5_00, "enough") },
 		"stopped for everybody": func(d *auto) { d.throw(true) },
 		"frozen": func(d *auto) {
 			dbtest.Super(d.t, d.url, `UPDATE wallets SET frozen_at = now(), frozen_reason = 'test' WHERE org_id = $1`, d.org)

@@ -33,14 +33,15 @@ var actorAutoTopUp = audit.System("autotopup")
 
 // mayCharge is what must hold for an organisation's card to be charged by ourselves, of its settings a, wallet w, saved
 // card c and customer k, at the moment $1 with the day since $2 and the month since $3; the top-up $4 itself does not count
-// against the caps. Whoever begins one and whoever asks Stripe for it decide by these same words.
+// against the caps. While money is on its way back to a card, no card is charged. Whoever begins one and whoever asks Stripe for it decide by these same words.
 const mayCharge = `
 	FROM auto_top_ups a JOIN wallets w ON w.org_id = a.org_id JOIN saved_cards c ON c.org_id = a.org_id AND c.removed_at IS NULL
 	     JOIN stripe_customers k ON k.org_id = a.org_id CROSS JOIN LATERAL (
 	         SELECT coalesce(sum(t.amount_pence) FILTER (WHERE t.created_at >= $2), 0) AS day, coalesce(sum(t.amount_pence), 0) AS month
 	         FROM top_ups t WHERE t.org_id = a.org_id AND t.automatic AND t.state NOT IN ('failed', 'expired') AND t.created_at >= $3 AND t.id <> $4) used
 	WHERE (a.state = 'ready' OR a.state = 'cooling_down' AND a.until <= $1)
-	  AND w.frozen_at IS NULL AND (w.balance_pence - w.held_pence < a.threshold_pence OR w.debt_pence > 0)
+	  AND w.frozen_at IS NULL AND w.closed_at IS NULL AND w.reserved_pence = 0
+	  AND (w.balance_pence - w.held_pence < a.threshold_pence OR w.debt_pence > 0)
 	  AND used.day + a.amount_pence <= a.daily_cap_pence AND used.month + a.amount_pence <= a.monthly_cap_pence
 	  AND NOT EXISTS (SELECT FROM switches WHERE name = 'auto_top_ups' AND stopped)`
 

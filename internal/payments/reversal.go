@@ -190,22 +190,29 @@ func (s *Service) ask(ctx context.Context, intent string, question int64) (a ans
 		return answer{}, fmt.Errorf("%w about payment %s: %w", errStripeAway, intent, err)
 	}
 	a.payment = factOf(pi)
-	refundsOf := &stripe.RefundListParams{PaymentIntent: new(intent)}
-	refundsOf.Context, refundsOf.Limit = ctx, stripe.Int64(100)
-	refunds := s.stripe.Refunds.List(refundsOf)
-	for refunds.Next() {
-		a.refunds = append(a.refunds, refunds.Refund())
-	}
+	refunds, refundsErr := s.refundsOf(ctx, intent)
+	a.refunds = refunds
 	disputesOf := &stripe.DisputeListParams{PaymentIntent: new(intent)}
 	disputesOf.Context, disputesOf.Limit = ctx, stripe.Int64(100)
 	disputes := s.stripe.Disputes.List(disputesOf)
 	for disputes.Next() {
 		a.disputes = append(a.disputes, disputes.Dispute())
 	}
-	if err := errors.Join(refunds.Err(), disputes.Err()); err != nil {
+	if err := errors.Join(refundsErr, disputes.Err()); err != nil {
 		return answer{}, fmt.Errorf("%w about the refunds and disputes of payment %s: %w", errStripeAway, intent, err)
 	}
 	return a, a.check()
+}
+
+// refundsOf lists the refunds of a payment.
+func (s *Service) refundsOf(ctx context.Context, intent string) (refunds []*stripe.Refund, err error) {
+	of := &stripe.RefundListParams{PaymentIntent: new(intent)}
+	of.Context, of.Limit = ctx, stripe.Int64(100)
+	list := s.stripe.Refunds.List(of)
+	for list.Next() {
+		refunds = append(refunds, list.Refund())
+	}
+	return refunds, list.Err()
 }
 
 // factOf is what a PaymentIntent says, in the form in which its own event would say it.
@@ -400,6 +407,11 @@ func (s *Service) book(ctx context.Context, tx *db.Tx, org uuid.UUID, a answer, 
 		}
 	}
 	stands := wallet.Standing{PaymentIntent: intent, OrgID: org, TopUpID: a.payment.topUp, Actor: audit.Stripe(event)}
+	if newer > 0 {
+		if stands.Reason, err = settleParts(ctx, tx, org, intent, a.refunds, stands.Actor); err != nil {
+			return nil, err
+		}
+	}
 	if err := tx.QueryRowxContext(ctx, `
 		SELECT (SELECT coalesce(sum(amount_pence), 0)::bigint FROM refunds WHERE payment_intent = $1 AND status NOT IN ('failed', 'canceled')),
 		       (SELECT coalesce(sum(withdrawn_pence), 0)::bigint FROM disputes WHERE payment_intent = $1)`, intent).

@@ -192,19 +192,22 @@ func (s *Service) Unfinished(ctx context.Context, org, user uuid.UUID) (list []T
 // CheckoutURL has passed CheckURL.
 //
 // Errors: faults on the fields as Quote; Unavailable when Stripe could not answer (safe to try again: the same
-// idempotency key makes at most one session); Declined when Stripe refused.
+// idempotency key makes at most one session); Declined when Stripe refused; Forbidden when the account is closed.
 func (s *Service) StartTopUp(ctx context.Context, org, user uuid.UUID, amount, currency string) (TopUp, error) {
-	return s.startTopUp(ctx, org, user, amount, currency, false)
+	return s.startTopUp(ctx, org, user, amount, currency, Shown{}, false)
 }
 
 // StartTopUpKeepingCard is [Service.StartTopUp] for a payer who agrees to [SaveCardWords]: once it is paid, its card is
 // the organisation's saved card.
 func (s *Service) StartTopUpKeepingCard(ctx context.Context, org, user uuid.UUID, amount, currency string) (TopUp, error) {
-	return s.startTopUp(ctx, org, user, amount, currency, true)
+	return s.startTopUp(ctx, org, user, amount, currency, Shown{}, true)
 }
 
-func (s *Service) startTopUp(ctx context.Context, org, user uuid.UUID, amount, currency string, saveCard bool) (TopUp, error) {
+func (s *Service) startTopUp(ctx context.Context, org, user uuid.UUID, amount, currency string, shown Shown, saveCard bool) (TopUp, error) {
 	q, err := s.Quote(ctx, amount, currency)
+	if err == nil {
+		err = s.asShown(ctx, q, amount, currency, shown)
+	}
 	if err != nil {
 		return TopUp{}, err
 	}
@@ -239,6 +242,9 @@ func (s *Service) claim(ctx context.Context, org, user uuid.UUID, q Quote, saveC
 		return TopUp{}, fmt.Errorf("couldn't make a top-up id: %w", err)
 	}
 	err = s.db.InTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
+		if err := wallet.MustBeOpen(ctx, tx, org); err != nil {
+			return err
+		}
 		// Touching the row that is there already is what makes RETURNING give it.
 		if err := tx.GetContext(ctx, &t, `
 			INSERT INTO top_ups (id, org_id, user_id, amount_pence, usd_cents, rate_id, state, save_card, consent, created_at, updated_at)

@@ -24,7 +24,7 @@ const violationLimit = 100
 // BookTables are the tables whose every row CheckBooks must be able to see.
 var BookTables = []string{
 	"organizations", "wallets", "ledger_accounts", "ledger_transactions", "ledger_postings", "payments", "credits", "top_ups", "audit_log", "stripe_events",
-	"holds", "prices", "refunds", "disputes", "reversals", "wallet_days",
+	"holds", "prices", "refunds", "disputes", "reversals", "wallet_days", "withdrawals", "withdrawal_parts",
 }
 
 // Invariant is a promise that rows keep among themselves. Other parts of the program have theirs beside the wallet's.
@@ -94,8 +94,9 @@ var invariants = []Invariant{
 	{
 		"nothing-spent-that-is-not-there", "available money is never negative",
 		`SELECT count(*) FROM wallets`,
-		`SELECT format('wallet %s: balance %s, held %s, bonus %s, debt %s', org_id, balance_pence, held_pence, bonus_pence, debt_pence)
-		 FROM wallets WHERE balance_pence - held_pence < 0 OR held_pence < 0 OR debt_pence < 0 OR bonus_pence NOT BETWEEN 0 AND balance_pence`,
+		`SELECT format('wallet %s: balance %s, held %s, reserved %s, bonus %s, debt %s', org_id, balance_pence, held_pence, reserved_pence, bonus_pence, debt_pence)
+		 FROM wallets WHERE balance_pence - held_pence - reserved_pence < 0 OR held_pence < 0 OR reserved_pence < 0 OR debt_pence < 0
+		                 OR bonus_pence NOT BETWEEN 0 AND balance_pence OR reserved_pence > balance_pence - bonus_pence`,
 	},
 	{
 		"held-matches-holds", "a wallet's held amount is the sum of its open holds",
@@ -104,6 +105,49 @@ var invariants = []Invariant{
 		 FROM wallets w LEFT JOIN (SELECT org_id, sum(amount_pence) FROM holds WHERE state IN ('open', 'in_flight') GROUP BY org_id) h
 		      ON h.org_id = w.org_id
 		 WHERE w.held_pence <> coalesce(h.sum, 0)`,
+	},
+	{
+		"reserved-matches-withdrawals", "what a wallet has reserved is the sum of its open withdrawals",
+		`SELECT count(*) FROM wallets`,
+		`SELECT format('wallet %s: reserved %s, open withdrawals of %s', w.org_id, w.reserved_pence, coalesce(p.sum, 0))
+		 FROM wallets w LEFT JOIN (SELECT org_id, sum(amount_pence) FROM withdrawal_parts WHERE state = 'open' GROUP BY org_id) p ON p.org_id = w.org_id
+		 WHERE w.reserved_pence <> coalesce(p.sum, 0)`,
+	},
+	{
+		"withdrawals-are-their-parts", "a withdrawal is the sum of its parts, each of a payment of the same organisation",
+		`SELECT count(*) FROM withdrawals`,
+		`SELECT format('withdrawal %s of %s: parts of %s', w.id, w.amount_pence, coalesce(sum(p.amount_pence), 0))
+		 FROM withdrawals w LEFT JOIN withdrawal_parts p ON p.withdrawal_id = w.id LEFT JOIN credits c ON c.payment_intent = p.payment_intent
+		 GROUP BY w.id HAVING w.amount_pence <> coalesce(sum(p.amount_pence), 0)
+		                   OR bool_or((p.org_id, c.org_id) IS DISTINCT FROM (w.org_id, w.org_id))`,
+	},
+	{
+		"withdrawn-is-refunded", "a part of a withdrawal that was refunded has one refund, of its payment and amount",
+		`SELECT count(*) FROM withdrawal_parts WHERE state = 'refunded'`,
+		`SELECT format('withdrawal %s, payment %s of %s: refund %s is of %s over %s', p.withdrawal_id, p.payment_intent, p.amount_pence, p.refund_id, r.payment_intent, r.amount_pence)
+		 FROM withdrawal_parts p LEFT JOIN refunds r ON r.id = p.refund_id
+		 WHERE p.state = 'refunded' AND (r.org_id, r.payment_intent, r.amount_pence) IS DISTINCT FROM (p.org_id, p.payment_intent, p.amount_pence)`,
+	},
+	{
+		"withdrawn-within-charges", "what withdrawals give back of a payment, or mean to, is never more than its credit",
+		`SELECT count(*) FROM credits`,
+		`SELECT format('payment %s of %s: withdrawals of %s', p.payment_intent, c.amount_pence, p.sum)
+		 FROM (SELECT p.payment_intent, sum(p.amount_pence) FROM withdrawal_parts p LEFT JOIN refunds r ON r.id = p.refund_id
+		       WHERE p.state <> 'refused' AND coalesce(r.status, '') NOT IN ('failed', 'canceled') GROUP BY 1) p
+		      LEFT JOIN credits c ON c.payment_intent = p.payment_intent
+		 WHERE c.payment_intent IS NULL OR p.sum > c.amount_pence`,
+	},
+	{
+		"withdrawals-go-on", "no open withdrawal has waited ten minutes for its turn",
+		`SELECT count(*) FROM withdrawal_parts WHERE state = 'open'`,
+		`SELECT format('withdrawal %s, payment %s was due at %s', withdrawal_id, payment_intent, next_attempt_at) FROM withdrawal_parts
+		 WHERE state = 'open' AND next_attempt_at < $1::timestamptz - interval '10 minutes'`,
+	},
+	{
+		"closed-accounts-are-closed", "an account is closed for sign-in exactly when it is closed for spending",
+		`SELECT count(*) FROM organizations`,
+		`SELECT format('organisation %s: %s, its wallet %s', o.id, o.closed_at, w.closed_at)
+		 FROM organizations o JOIN wallets w ON w.org_id = o.id WHERE o.closed_at IS DISTINCT FROM w.closed_at`,
 	},
 	{
 		"captured-is-charged", "a captured hold has exactly one ledger transaction, of its own amount; no other hold has one",

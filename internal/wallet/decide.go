@@ -167,6 +167,8 @@ func (b *book) authorise(holds *found, q *asked) (Hold, error) {
 // refuse says why something may not happen, if it may not.
 func (w *state) refuse(q *asked) error {
 	switch {
+	case w.ClosedAt != nil:
+		return errClosed("so nothing can be spent from its wallet")
 	case w.FrozenAt != nil:
 		return &fault.Error{
 			Kind: fault.Forbidden, Code: "wallet_frozen",

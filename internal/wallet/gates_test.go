@@ -567,7 +567,7 @@ func TestHoldsThatMoveOutOfTurn(t *testing.T) {
 func TestWrongBooksAreNotWritten(t *testing.T) {
 	d := newDesk(t)
 	org, other := wallettest.Org(t, d.db, "Harbour Dental", 1_00), wallettest.Org(t, d.db, "Second Tenant", 1_00)
-	dbtest.Super(t, d.url, `ALTER TABLE wallets DROP CONSTRAINT wallets_bonus_within_balance`)
+	dbtest.Super(t, d.url, `ALTER TABLE wallets DROP CONSTRAINT wallets_bonus_within_balance, DROP CONSTRAINT wallets_reserved_is_paid`)
 	dbtest.Super(t, d.url, `UPDATE wallets SET bonus_pence = 101 WHERE org_id = $1`, org)
 	wrong, right := d.text(org, "wrong", 1), d.text(other, "right", 1)
 	wrong.AtOnce, right.AtOnce = true, true

@@ -21,7 +21,9 @@ type Standing struct {
 	TopUpID       uuid.UUID
 	// Refunded is the sum of the refunds that were not given up, Disputed what banks have taken and not given back; pence.
 	Refunded, Disputed money.Pence
-	Actor              audit.Actor
+	// Reason is why we asked for the refund that is posted now, for the customer to read; empty where we did not ask.
+	Reason string
+	Actor  audit.Actor
 }
 
 // Moved is what Reverse has posted, by kind: positive was taken back, negative was given again; pence.
@@ -32,7 +34,7 @@ type Moved map[Kind]money.Pence
 // repeats, ends the same.
 //
 // Taken back is what is available and was paid, then what is available as bonus, and the rest becomes debt. What is held
-// stays held. Giving again repays debt first, then returns to the bonus what was taken from it. Never more than the
+// stays held, and what is reserved for another refund stays reserved. Giving again repays debt first, then returns to the bonus what was taken from it. Never more than the
 // credit is reversed; where refunds and disputes overlap, refunds come first.
 //
 // The payment must have its credit. The caller holds the lock of the payment's own row; the wallet is locked here, whether
@@ -87,7 +89,7 @@ func Reverse(ctx context.Context, tx *db.Tx, s Standing) (Moved, error) {
 			return nil, fmt.Errorf("couldn't make a transaction id: %w", err)
 		}
 		if err := b.post(movement{
-			id: r.id, org: s.OrgID, kind: r.kind, reference: fmt.Sprintf("%s:%d", s.PaymentIntent, r.number), description: r.description(), topUp: s.TopUpID,
+			id: r.id, org: s.OrgID, kind: r.kind, reference: fmt.Sprintf("%s:%d", s.PaymentIntent, r.number), description: r.description(s.Reason), topUp: s.TopUpID,
 			legs:  func(w *state) []leg { return r.legs(w, bonus) },
 			actor: s.Actor, action: "wallet.reversed",
 			detail: map[string]any{"kind": string(r.kind), "amount_pence": int64(r.amount), "payment_intent": s.PaymentIntent},
@@ -123,9 +125,11 @@ func (r *reversal) account() account {
 	return refunds
 }
 
-// description is the customer's line.
-func (r *reversal) description() string {
+// description is the customer's line; reason is why we asked for a refund, if we did.
+func (r *reversal) description(reason string) string {
 	switch {
+	case r.kind == Refund && r.amount > 0 && reason != "":
+		return "Refund to your card: " + reason
 	case r.kind == Refund && r.amount > 0:
 		return "Refund of a card top-up"
 	case r.kind == Refund:
@@ -141,7 +145,7 @@ func (r *reversal) description() string {
 func (r *reversal) legs(w *state, taken money.Pence) []leg {
 	if r.amount > 0 {
 		there := min(r.amount, w.Available())
-		paid := min(there, w.Balance.Balance-w.Bonus)
+		paid := min(there, w.Balance.Balance-w.Bonus-w.Reserved)
 		r.bonus = there - paid
 		return split(leg{r.account(), r.amount}, leg{walletPaid, -paid}, leg{walletBonus, -r.bonus}, leg{receivable, there - r.amount})
 	}

@@ -30,20 +30,34 @@ func New(d *db.DB) *Ledger { return &Ledger{db: d} }
 // Balance is the state of one wallet. Balance = paid + bonus; what is held cannot be spent twice; debt is what was
 // clawed back after it had been spent, and is repaid first by the next credit.
 type Balance struct {
-	OrgID     uuid.UUID   `db:"org_id"`
-	Balance   money.Pence `db:"balance_pence"`
-	Bonus     money.Pence `db:"bonus_pence"`
-	Held      money.Pence `db:"held_pence"`
+	OrgID   uuid.UUID   `db:"org_id"`
+	Balance money.Pence `db:"balance_pence"`
+	Bonus   money.Pence `db:"bonus_pence"`
+	Held    money.Pence `db:"held_pence"`
+	// Reserved is paid money on its way back to cards: see Reserve.
+	Reserved  money.Pence `db:"reserved_pence"`
 	Debt      money.Pence `db:"debt_pence"`
 	Seq       int64       `db:"last_seq"`
 	UpdatedAt time.Time   `db:"updated_at"`
 	// FrozenAt is since when the gates refuse everything, and FrozenReason why; nil and empty when they do not.
 	FrozenAt     *time.Time `db:"frozen_at"`
 	FrozenReason string     `db:"frozen_reason"`
+	// ClosedAt is since when the account is closed, and ClosedReason why; nil and empty while it is open. See Close.
+	ClosedAt     *time.Time `db:"closed_at"`
+	ClosedReason string     `db:"closed_reason"`
 }
 
 // Available is what may be spent now. It is never negative.
-func (b Balance) Available() money.Pence { return b.Balance - b.Held }
+func (b Balance) Available() money.Pence { return b.Balance - b.SetAside() }
+
+// SetAside is what is in the wallet and may not be spent: held for what is under way, or on its way back to cards.
+func (b Balance) SetAside() money.Pence { return b.Held + b.Reserved }
+
+// Withdrawable is what of the available money was paid in: what may go back to cards. Bonus is spent first, so what is held
+// is taken to be bonus as far as that goes.
+func (b Balance) Withdrawable() money.Pence {
+	return min(b.Balance-b.Bonus-b.Reserved, b.Available())
+}
 
 // Kind says what a ledger transaction was for.
 type Kind string
@@ -71,6 +85,8 @@ type Transaction struct {
 	BalanceAfter money.Pence `db:"balance_after_pence"`
 	DebtAfter    money.Pence `db:"debt_after_pence"`
 	At           time.Time   `db:"created_at"`
+	// Repeated says that an earlier request with the same reference made it. It is not stored.
+	Repeated bool `db:"-"`
 }
 
 // Open gives an organisation its wallet and ledger accounts. It is safe to repeat.
@@ -89,7 +105,8 @@ func Open(ctx context.Context, tx *db.Tx, org uuid.UUID) error {
 	return nil
 }
 
-const balanceColumns = `org_id, balance_pence, bonus_pence, held_pence, debt_pence, last_seq, updated_at, frozen_at, frozen_reason`
+const balanceColumns = `org_id, balance_pence, bonus_pence, held_pence, reserved_pence, debt_pence, last_seq, updated_at, frozen_at, frozen_reason,
+	wallets.closed_at, closed_reason`
 
 // Read gives one wallet as the transaction sees it, without locking it.
 func Read(ctx context.Context, tx *db.Tx, org uuid.UUID) (Balance, error) {

@@ -209,6 +209,13 @@ func TestAdjustRefusals(t *testing.T) {
 		{"amount", func(r *wallet.AdjustmentRequest) { r.Kind, r.Amount = wallet.Bonus, -1 }},
 		{"reason", func(r *wallet.AdjustmentRequest) { r.Reason = " \t" }},
 		{"reference", func(r *wallet.AdjustmentRequest) { r.Reference = "" }},
+		{"reason", func(r *wallet.AdjustmentRequest) { r.Reason = "a\x00b" }},
+		{"reason", func(r *wallet.AdjustmentRequest) { r.Reason = "a\nb" }},
+		{"reason", func(r *wallet.AdjustmentRequest) { r.Reason = "\xff" }},
+		{"reason", func(r *wallet.AdjustmentRequest) { r.Reason = strings.Repeat("é", 501) }},
+		{"reference", func(r *wallet.AdjustmentRequest) { r.Reference = "a\x00b" }},
+		{"reference", func(r *wallet.AdjustmentRequest) { r.Reference = strings.Repeat("x", 201) }},
+		{"amount", func(r *wallet.AdjustmentRequest) { r.Amount = -1_01 }},
 	} {
 		r := good
 		c.spoil(&r)
@@ -220,8 +227,63 @@ func TestAdjustRefusals(t *testing.T) {
 			t.Errorf("%+v gave %v, want an invalid %s", r, err, c.field)
 		}
 	}
+	// The pages take less at once than the command line.
+	ledger := wallet.New(f.db)
+	for _, amount := range []money.Pence{wallet.OperatorLimit + 1, -wallet.OperatorLimit - 1} {
+		r := good
+		r.Amount = amount
+		_, err := ledger.Adjust(t.Context(), r)
+		_, preview := ledger.PreviewAdjustment(t.Context(), r)
+		for _, err := range []error{err, preview} {
+			if e := fault.As(err); e == nil || e.Field != "amount" || !strings.Contains(e.Public, "£10,000.00") {
+				t.Errorf("%s gave %v", amount, err)
+			}
+		}
+	}
 	if b := f.balance(org); b.Balance != 1_00 || b.Seq != 1 {
 		t.Errorf("a refused adjustment moved the wallet to %s, seq %d", b.Balance, b.Seq)
+	}
+}
+
+// TestReferencesStandForOneAdjustment, whatever its kind.
+func TestReferencesStandForOneAdjustment(t *testing.T) {
+	f := newFixture(t)
+	org := wallettest.Org(t, f.db, "Harbour Dental", 0)
+	ledger := wallet.New(f.db)
+	good := wallet.AdjustmentRequest{OrgID: org, Kind: wallet.Adjustment, Amount: 10_00, Reason: "TICKET", Reference: "T-1", Actor: "operator:test"}
+	if p, err := ledger.PreviewAdjustment(t.Context(), good); err != nil || p.Done != nil || p.Before.Balance != 0 || p.After.Balance != 10_00 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	first, err := ledger.Adjust(t.Context(), good)
+	if err != nil || first.Repeated {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	again := good
+	again.Reference, again.Reason = " T-1 ", "TICKET "
+	if got, err := ledger.Adjust(t.Context(), again); err != nil || got.ID != first.ID || !got.Repeated {
+		t.Errorf("the same again gave %+v, %v", got, err)
+	}
+	if p, err := ledger.PreviewAdjustment(t.Context(), again); err != nil || p.Done == nil || p.Done.ID != first.ID || p.After.Balance != 10_00 {
+		t.Errorf("%+v, %v", p, err)
+	}
+	for name, spoil := range map[string]func(*wallet.AdjustmentRequest){
+		"amount": func(r *wallet.AdjustmentRequest) { r.Amount++ },
+		"sign":   func(r *wallet.AdjustmentRequest) { r.Amount = -r.Amount },
+		"kind":   func(r *wallet.AdjustmentRequest) { r.Kind = wallet.Bonus },
+		"reason": func(r *wallet.AdjustmentRequest) { r.Reason = "another" },
+	} {
+		r := good
+		spoil(&r)
+		_, err := ledger.Adjust(t.Context(), r)
+		_, preview := ledger.PreviewAdjustment(t.Context(), r)
+		for _, err := range []error{err, preview} {
+			if e := fault.As(err); e == nil || e.Kind != fault.Conflict || e.Field != "reference" || !strings.Contains(e.Public, "2 Mar 2026 for another adjustment: a credit of £10.00") {
+				t.Errorf("another %s gave %v", name, err)
+			}
+		}
+	}
+	if b := f.balance(org); b.Balance != 10_00 || b.Seq != 1 {
+		t.Errorf("%+v", b)
 	}
 }
 
@@ -275,7 +337,7 @@ func TestBooksSeeEveryFault(t *testing.T) {
 	d.expireAll()
 	d.authorise(d.text(org, "open again", 3))
 	for _, c := range checkBooks(t, d.url, d.clock.Now(), "") {
-		elsewhere := strings.HasPrefix(c.Name, "reversals-") || c.Name == "days-match-ledger" // whose faults are planted where they are made
+		elsewhere := strings.HasPrefix(c.Name, "reversals-") || strings.HasPrefix(c.Name, "withdraw") || c.Name == "days-match-ledger" // whose faults are planted where they are made
 		nothing := c.Checked == 0 && !elsewhere
 		if len(c.Violations) > 0 || nothing || c.Promise == "" {
 			t.Errorf("before any fault, %s looked at %d and found %v", c.Name, c.Checked, c.Violations)
@@ -297,6 +359,10 @@ func TestBooksSeeEveryFault(t *testing.T) {
 		{"history-is-a-chain", `UPDATE wallets SET last_seq = 9`},
 		{"transactions-say-what-moved", `UPDATE ledger_transactions SET amount_pence = 3 WHERE seq = 1`},
 		{"nothing-spent-that-is-not-there", `ALTER TABLE wallets DROP CONSTRAINT wallets_funds; UPDATE wallets SET held_pence = 1000000`},
+		{"nothing-spent-that-is-not-there", `ALTER TABLE wallets DROP CONSTRAINT wallets_reserved_is_paid; UPDATE wallets SET bonus_pence = 200, reserved_pence = 400`},
+		{"reserved-matches-withdrawals", `UPDATE wallets SET reserved_pence = 1`},
+		{"closed-accounts-are-closed", `UPDATE organizations SET closed_at = now()`},
+		{"closed-accounts-are-closed", `UPDATE wallets SET closed_at = now(), closed_reason = 'x'`},
 		{"held-matches-holds", `UPDATE wallets SET held_pence = held_pence + 1`},
 		{"held-matches-holds", `UPDATE holds SET amount_pence = amount_pence + 1 WHERE state = 'open'`},
 		{"held-matches-holds", `UPDATE holds SET amount_pence = amount_pence + 1 WHERE state = 'in_flight'`},
