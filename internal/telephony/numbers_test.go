@@ -48,6 +48,7 @@ type shop struct {
 	vapi       *sandbox.Vapi
 	vault      *telephony.Vault
 	org, other uuid.UUID
+	waiting    []uuid.UUID // organisations that nothing was bought for yet
 	log        *strings.Builder
 }
 
