@@ -40,9 +40,12 @@ type Deps struct {
 	Wallets   *wallet.Ledger
 	Gates     *wallet.Gates
 	Messages  *telephony.Messages
+	Numbers   *telephony.Numbers
 	Payments  *payments.Service
 	Knowledge *knowledge.Service
 	Notices   *notice.Service
+	// Verify holds our own records against what must be true of them, whoever they belong to; for operators.
+	Verify func(context.Context) ([]wallet.Check, error)
 
 	// BaseURL is our own address as browsers see it. https makes the cookie __Host- and Secure and sends HSTS; http is
 	// accepted for loopback addresses only.

@@ -59,6 +59,7 @@ func (m PageMeta) refresh() string { return strconv.Itoa(m.RefreshSeconds) }
 var sitePages = []ui.NavItem{
 	{Label: "Dashboard", Href: "/dashboard", Icon: ui.IconDashboard},
 	{Label: "Wallet", Href: "/wallet", Icon: ui.IconWallet},
+	{Label: "Numbers", Href: "/numbers", Icon: ui.IconNumber},
 	{Label: "Messages", Href: "/messages", Icon: ui.IconMessage},
 	{Label: "Knowledge", Href: "/knowledge", Icon: ui.IconKnowledge},
 }
@@ -69,6 +70,7 @@ var opsPages = []ui.NavItem{
 	{Label: "Prices", Href: "/ops/prices", Icon: ui.IconPrice},
 	{Label: "Stripe events", Href: "/ops/stripe-events", Icon: ui.IconReceipt},
 	{Label: "Auto top-ups", Href: "/ops/auto-top-ups", Icon: ui.IconMoneyIn},
+	{Label: "Integrity", Href: "/ops/integrity", Icon: ui.IconCheck},
 }
 
 // nav is the navigation of this person as seen from this page: the organisation's pages for those who have one, and the
@@ -83,7 +85,7 @@ func nav(m PageMeta) []ui.NavItem {
 		items = append(items, opsPages...)
 	}
 	for i := range items {
-		items[i].Current = m.Path == items[i].Href || strings.HasPrefix(m.Path, items[i].Href+"/")
+		items[i].Current = m.Path == items[i].Href || strings.HasPrefix(m.Path, items[i].Href+"/") || items[i].Href == "/numbers" && strings.HasPrefix(m.Path, "/credentials")
 	}
 	return items
 }
@@ -140,6 +142,12 @@ const (
 	FragmentUpload Fragment = "upload"
 	// FragmentAutoWords is what the settings of automatic top-ups come to, in pounds and dollars.
 	FragmentAutoWords Fragment = "auto-words"
+	// FragmentNumberSearch is the search for phone numbers with what it found, FragmentNumbers the list of those that there
+	// are, FragmentNumber how one stands, and FragmentComparison how the providers' books stand to ours.
+	FragmentNumberSearch Fragment = "number-search"
+	FragmentNumbers      Fragment = "numbers"
+	FragmentNumber       Fragment = "number"
+	FragmentComparison   Fragment = "comparison"
 	// FragmentCompose is the form for a text, and FragmentMessageQuote what the text in it would cost.
 	FragmentCompose      Fragment = "compose"
 	FragmentMessageQuote Fragment = "message-quote"

@@ -128,7 +128,8 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, error) {
 	deps := handlers.Deps{
 		APIRate: apiRate, Context: ctx, Log: a.log, Now: now, Registry: a.registry,
-		Auth: a.auth, Wallets: a.ledger, Gates: a.gates, Payments: a.payments, Knowledge: a.knowledge, Messages: a.messages, Notices: a.notices,
+		Auth: a.auth, Wallets: a.ledger, Gates: a.gates, Payments: a.payments, Knowledge: a.knowledge, Messages: a.messages, Numbers: a.numbers, Notices: a.notices,
+		Verify:  a.verify,
 		BaseURL: a.cfg.BaseURL, SessionKeys: sessionKeys(a.cfg), CheckoutOrigins: checkoutOrigins(a.cfg), TrustedProxies: a.cfg.TrustedProxies,
 		OperatorsNeedFactor: !a.cfg.Development(), SignUp: a.cfg.SignUp == config.SignUpOpen && a.cfg.Auth == config.AuthLocal,
 		Ready: []handlers.Check{

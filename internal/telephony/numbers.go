@@ -209,7 +209,9 @@ type BuyRequest struct {
 	// PhoneNumber is exactly the one that was chosen, in international form.
 	PhoneNumber string
 	// Key makes a repeat of the request the same request: unique within the organisation, 1 to 255 characters.
-	Key       string
+	Key string
+	// Agreed is the price that the buyer was shown; nil takes whatever it is.
+	Agreed    *Agreed
 	Actor     audit.Actor
 	RequestID string
 }
@@ -221,7 +223,7 @@ type BuyRequest struct {
 //
 // Faults, each with nothing ordered and nothing charged: Invalid for what is no number, and with the code
 // "address_required" where the law asks for papers that we do not have; Conflict where the number is not for sale
-// ("number_unavailable"), somebody else was faster ("number_taken") or the key stands for another one; what the gates refuse
+// ("number_unavailable"), somebody else was faster ("number_taken"), the price is not the agreed one any more ("price_changed") or the key stands for another one; what the gates refuse
 // with, Unpaid above all; Unavailable when it could not be found out.
 func (s *Numbers) Buy(ctx context.Context, r BuyRequest) (Number, error) {
 	if !s.On() {
@@ -370,7 +372,7 @@ func (s *Numbers) order(ctx context.Context, r BuyRequest, country string, kind 
 		}
 		var hold uuid.NullUUID
 		var price sql.NullInt64
-		var monthly money.Pence
+		var now, monthly money.Pence
 		if kind == Managed {
 			h, err := s.o.Gates.AuthoriseIn(ctx, tx, wallet.HoldRequest{
 				OrgID: r.OrgID, Action: wallet.ActionNumber, Quantity: 1, Source: wallet.SourceNumber,
@@ -389,6 +391,10 @@ func (s *Numbers) order(ctx context.Context, r BuyRequest, country string, kind 
 			if err := tx.GetContext(ctx, &monthly, `SELECT monthly_pence FROM prices WHERE id = $1`, h.PriceID); err != nil {
 				return fmt.Errorf("couldn't read the number's price: %w", err)
 			}
+			now = h.Amount
+		}
+		if err := r.Agreed.holds(now, monthly); err != nil {
+			return err
 		}
 		return s.store(ctx, tx, &n, Number{
 			ID: id, OrgID: r.OrgID, PhoneNumber: r.PhoneNumber, Country: country, Kind: kind, HoldID: hold, PriceID: price, Monthly: monthly,

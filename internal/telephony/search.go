@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+	"github.com/nyaruka/phonenumbers"
 
 	"ringfence/db"
 	"ringfence/internal/fault"
@@ -63,6 +64,8 @@ func (r *SearchRequest) check() (area int, err error) {
 	switch {
 	case !countryForm.MatchString(r.Country):
 		return 0, fault.Field("country", "Give a country by its two letters, such as US.")
+	case phonenumbers.GetCountryCodeForRegion(r.Country) == 0:
+		return 0, fault.Field("country", "There is no country "+r.Country+" that has phone numbers.")
 	case r.Type != "" && !slices.Contains(NumberTypes, r.Type):
 		return 0, fault.Field("type", "Choose local, mobile or tollfree.")
 	case !ok:

@@ -240,6 +240,12 @@ func (c *numberClient) subaccount(sid string) (account, error) {
 	})
 }
 
+// closeSubaccount closes a subaccount for good, and with it gives back what numbers it has. One that is closed stays so.
+func (c *numberClient) closeSubaccount(sid string) error {
+	_, err := c.api.UpdateAccount(sid, (&api.UpdateAccountParams{}).SetStatus("closed"))
+	return twilioFailure(err)
+}
+
 func asAccount(a *api.ApiV2010Account) (account, error) {
 	if a == nil || text(a.Sid) == "" || text(a.AuthToken) == "" {
 		return account{}, &failure{provider: "Twilio"}

@@ -1,0 +1,209 @@
+package telephony
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"ringfence/db"
+	"ringfence/internal/audit"
+	"ringfence/internal/fault"
+)
+
+// What operators do about numbers that do not go on by themselves, and about what a comparison has found. Each has a reason
+// and its audit row, and is safe to repeat.
+
+// underWayMost bounds the list of numbers that are on their way.
+const underWayMost = 200
+
+// UnderWay lists the numbers of every organisation that are on their way, those that wait the longest first, at most 200.
+func (s *Numbers) UnderWay(ctx context.Context) (list []Number, err error) {
+	err = s.o.DB.InSystemTx(ctx, "numbers under way, of every organisation", func(ctx context.Context, tx *db.Tx) error {
+		return tx.SelectContext(ctx, &list, `SELECT `+numberColumns+` FROM numbers WHERE next_at IS NOT NULL ORDER BY next_at LIMIT $1`, underWayMost)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't list the numbers under way: %w", err)
+	}
+	return list, nil
+}
+
+// Find gives a number of whatever organisation, for operators; NotFound where there is none.
+func (s *Numbers) Find(ctx context.Context, id uuid.UUID) (n Number, err error) {
+	err = s.o.DB.InSystemTx(ctx, "a number that an operator looks at", func(ctx context.Context, tx *db.Tx) error {
+		var found bool
+		if n, found, err = readNumber(ctx, tx, `WHERE id = $1`, id); err == nil && !found {
+			return errNoNumber()
+		}
+		return err
+	})
+	return n, err
+}
+
+// mendReason is the reason in its one form; it may not be empty.
+func mendReason(reason string) (string, error) {
+	if reason = strings.TrimSpace(reason); reason == "" || len(reason) > 500 {
+		return "", fault.Field("reason", "Give a reason of at most 500 characters.")
+	}
+	return reason, nil
+}
+
+// Expedite has a number that waits go on now. One that has nothing to wait for is a Conflict.
+func (s *Numbers) Expedite(ctx context.Context, r ReleaseRequest) (n Number, err error) {
+	if r.Reason, err = mendReason(r.Reason); err != nil {
+		return Number{}, err
+	}
+	err = s.o.DB.InTx(ctx, []uuid.UUID{r.OrgID}, func(ctx context.Context, tx *db.Tx) error {
+		var found bool
+		if n, found, err = readNumber(ctx, tx, `WHERE org_id = $1 AND id = $2 FOR NO KEY UPDATE`, r.OrgID, r.Number); err != nil {
+			return err
+		}
+		switch {
+		case !found:
+			return errNoNumber()
+		case n.Step == "":
+			return &fault.Error{Kind: fault.Conflict, Code: "number_not_waiting", Public: "This number does not wait for anything."}
+		case n.NextAt.After(tx.Now): // else its job is there, or somebody has it in hand
+			if err := tx.GetContext(ctx, &n, `UPDATE numbers SET next_at = $2 WHERE id = $1 RETURNING `+numberColumns, n.ID, tx.Now); err != nil {
+				return fmt.Errorf("couldn't bring the number forward: %w", err)
+			}
+		}
+		if err := s.enqueue(ctx, tx, &n, time.Time{}); err != nil {
+			return err
+		}
+		return n.record(ctx, tx, "number.expedited", r.Actor, r.Reason, map[string]any{"step": string(n.Step)})
+	})
+	return n, err
+}
+
+// Reconnect has Vapi answer an active number that it does not have any more: what its list has of the number is taken, else
+// it is imported again. Where Vapi has it as we do, nothing changes. Faults: NotFound; Conflict for one that is not active,
+// or that something else was done with meanwhile; Unavailable where a provider did not answer.
+func (s *Numbers) Reconnect(ctx context.Context, r ReleaseRequest) (n Number, err error) {
+	if r.Reason, err = mendReason(r.Reason); err != nil {
+		return Number{}, err
+	}
+	if !s.On() {
+		return Number{}, errNumbersOff()
+	}
+	if n, err = s.Number(ctx, r.OrgID, r.Number); err != nil {
+		return Number{}, err
+	}
+	if n.State != NumberActive {
+		return Number{}, &fault.Error{Kind: fault.Conflict, Code: "number_not_active", Public: "Only an active number can be connected again."}
+	}
+	at, err := s.vapi.number(ctx, n.VapiID.String)
+	switch {
+	case err == nil && at.Number == n.PhoneNumber:
+		n.Repeated = true
+		return n, nil
+	case err != nil && !gone(err):
+		return Number{}, providerAway(err)
+	}
+	id, err := s.importAgain(ctx, n)
+	if err != nil {
+		return Number{}, providerAway(err)
+	}
+	old := n.VapiID.String
+	err = s.o.DB.InTx(context.WithoutCancel(ctx), []uuid.UUID{r.OrgID}, func(ctx context.Context, tx *db.Tx) error {
+		if _, err := lockAccount(ctx, tx, r.OrgID); err != nil {
+			return err
+		}
+		now, _, err := readNumber(ctx, tx, `WHERE org_id = $1 AND id = $2 FOR NO KEY UPDATE`, r.OrgID, r.Number)
+		if err != nil {
+			return err
+		}
+		if now.State != NumberActive || now.VapiID.String != old {
+			return &fault.Error{Kind: fault.Conflict, Code: "number_changed", Public: "Something else was done with this number meanwhile. Compare again."}
+		}
+		if err := tx.GetContext(ctx, &n, `UPDATE numbers SET vapi_id = $2 WHERE id = $1 RETURNING `+numberColumns, n.ID, id); err != nil {
+			return fmt.Errorf("couldn't store where the number is at Vapi: %w", err)
+		}
+		return n.record(ctx, tx, "number.reconnected", r.Actor, r.Reason, map[string]any{"vapi_id": id, "was": old})
+	})
+	return n, err
+}
+
+// importAgain gives the number's name at Vapi: the one it has there, or one that is made.
+func (s *Numbers) importAgain(ctx context.Context, n Number) (string, error) {
+	found, err := s.vapi.findNumbers(ctx, n.PhoneNumber, n.AccountSID.String)
+	if err != nil {
+		return "", err
+	}
+	if len(found) > 0 {
+		return found[0].ID, nil
+	}
+	c, err := s.acting(ctx, n, false)
+	if err != nil {
+		return "", err
+	}
+	return s.vapi.importNumber(ctx, n.PhoneNumber, n.ID.String(), c.of)
+}
+
+// StrayRequest has something taken away that a provider has and nobody here.
+type StrayRequest struct {
+	// Provider and ID name it as a comparison did.
+	Provider, ID string
+	Actor        audit.Actor
+	Reason       string
+}
+
+// RemoveStray compares once more, and takes away what is still nobody's: a number is given back, a subaccount is closed. It
+// says that it is about to in the audit log before it asks the provider, and that it did after. found is false, and nothing
+// is done, where it is not there any more or is somebody's by now. Faults: Invalid with its field; Unavailable where the
+// provider did not answer.
+func (s *Numbers) RemoveStray(ctx context.Context, r StrayRequest) (o Stray, found bool, err error) {
+	if r.Reason, err = mendReason(r.Reason); err != nil {
+		return Stray{}, false, err
+	}
+	c, err := s.Compare(ctx)
+	if err != nil {
+		return Stray{}, false, err
+	}
+	i := slices.IndexFunc(c.Orphans, func(o Stray) bool { return o.Provider == r.Provider && o.ID == r.ID })
+	if i < 0 {
+		for _, u := range c.Unreached {
+			if u.Provider == r.Provider {
+				return Stray{}, false, providerAway(errors.New(u.Why))
+			}
+		}
+		return Stray{}, false, nil
+	}
+	o = c.Orphans[i]
+	ctx = context.WithoutCancel(ctx)
+	if err := s.recordStray(ctx, o, "stray.removing", r); err != nil {
+		return Stray{}, false, err
+	}
+	if err := s.takeAway(ctx, o); err != nil {
+		return Stray{}, false, providerAway(err)
+	}
+	return o, true, s.recordStray(ctx, o, "stray.removed", r)
+}
+
+func (s *Numbers) recordStray(ctx context.Context, o Stray, action string, r StrayRequest) error {
+	return s.o.DB.InSystemTx(ctx, "a number at a provider that is nobody's", func(ctx context.Context, tx *db.Tx) error {
+		return audit.Record(ctx, tx, audit.Entry{
+			OrgID: o.OrgID, Actor: r.Actor, Action: action, Subject: "stray:" + o.ID, Reason: r.Reason,
+			Detail: map[string]any{"provider": o.Provider, "account_sid": o.AccountSID, "phone_number": o.PhoneNumber},
+		})
+	})
+}
+
+func (s *Numbers) takeAway(ctx context.Context, o Stray) error {
+	if o.Provider == "Vapi" {
+		return s.vapi.deleteNumber(ctx, o.ID)
+	}
+	c, err := s.client(s.parent)
+	if err != nil {
+		return err
+	}
+	if o.PhoneNumber == "" {
+		return c.closeSubaccount(o.ID)
+	}
+	c.of.sid = o.AccountSID // a parent acts in its subaccounts
+	return c.release(o.ID)
+}
