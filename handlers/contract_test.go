@@ -381,6 +381,8 @@ func TestEveryCodeIsExplained(t *testing.T) {
 	for _, c := range description(t, newSite(t)).Components.Schemas.Code.OneOf {
 		explained[c.Const] = true
 	}
+	// What only pages say, to people who are signed in.
+	pages := map[string]bool{"price_changed": true, "credential_needed": true, "number_not_releasing": true, "number_not_waiting": true, "number_changed": true}
 	named := regexp.MustCompile(`(?:Code: +|ended\()"([a-z_]+)"[,)]`)
 	seen := 0
 	for _, folder := range []string{".", "../internal/auth", "../internal/wallet", "../internal/knowledge", "../internal/telephony"} {
@@ -397,7 +399,7 @@ func TestEveryCodeIsExplained(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, m := range named.FindAllSubmatch(source, -1) {
-				if seen++; !explained[string(m[1])] {
+				if seen++; !explained[string(m[1])] && !pages[string(m[1])] {
 					t.Errorf("%s gives the code %q, which docs/openapi.yaml does not explain", file, m[1])
 				}
 			}

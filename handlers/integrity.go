@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -180,7 +181,7 @@ func (a *app) mendNumber(w http.ResponseWriter, r *http.Request, v *visit) error
 
 // needReason wants one where the domain leaves it to people.
 func needReason(reason string) error {
-	if reason == "" {
+	if strings.TrimSpace(reason) == "" {
 		return fault.Field("reason", "Give a reason of at most 500 characters.")
 	}
 	return nil

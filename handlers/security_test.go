@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -109,6 +110,25 @@ func matrix(f fixture) map[string]rule {
 			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, again: f.keepCard,
 		},
 
+		"GET /numbers":     pages(303, 200, 200, 200, 403, 200, 403),
+		"POST /numbers":    pages(303, 403, 422, 422, 403, 422, 403), // without a number
+		"GET /numbers/buy": pages(303, 403, 404, 404, 403, 404, 403), // the same
+		"GET /numbers/{id}": {
+			status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: numberID, table: "numbers", again: f.keepNumber,
+		},
+		"GET /numbers/{id}/release": {
+			status: [callers]int{303, 403, 200, 200, 403, 404, 403}, id: numberID, table: "numbers", again: f.keepNumber,
+		},
+		"POST /numbers/{id}/release": {
+			status: [callers]int{303, 403, 303, 303, 403, 404, 403}, id: numberID, table: "numbers", form: url.Values{"confirm": {"3456"}}, again: f.keepNumber,
+		},
+		"GET /credentials":         pages(303, 200, 200, 200, 403, 200, 403),
+		"POST /credentials":        pages(303, 403, 403, 422, 403, 422, 403), // with nothing in it
+		"POST /credentials/test":   pages(303, 403, 403, 303, 403, 409, 403), // the other one has none
+		"POST /credentials/mode":   {status: [callers]int{303, 403, 403, 303, 403, 303, 403}, form: url.Values{"mode": {"managed"}}},
+		"GET /credentials/remove":  pages(303, 403, 403, 200, 403, 200, 403),
+		"POST /credentials/remove": {status: [callers]int{303, 403, 403, 409, 403, 303, 403}, again: f.keepNumber}, // a number needs it
+
 		"GET /messages": pages(303, 200, 200, 200, 403, 200, 403),
 		"POST /messages": {
 			status: [callers]int{303, 403, 303, 303, 403, 402, 403}, form: url.Values{"to": {"+447400123456"}, "body": {"Hello"}, "key": {uuid.NewString()}},
@@ -163,6 +183,16 @@ func matrix(f fixture) map[string]rule {
 			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, form: url.Values{"to": {"stop"}, "reason": {f.reason}}, house: true,
 		},
 
+		"GET /ops/integrity":              pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/integrity/numbers/{id}": {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: numberID, table: "numbers"},
+		"POST /ops/integrity/numbers/{id}": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: numberID, table: "numbers", form: url.Values{"do": {"release"}, "reason": {f.reason}}, again: f.keepNumber,
+		},
+		"GET /ops/integrity/strays": pages(303, 404, 404, 404, 200, 404, 404),
+		"POST /ops/integrity/strays": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, form: url.Values{"provider": {"Twilio"}, "id": {f.stray}, "reason": {f.reason}},
+		},
+
 		"GET /settings":                               person,
 		"POST /settings/password":                     {status: [callers]int{303, 422, 422, 422, 422, 422, 403}, form: url.Values{"current": {"wrong"}}, counts: true},
 		"POST /settings/organisation":                 {status: [callers]int{303, 303, 303, 303, 404, 404, 403}, form: url.Values{"org_id": {"{org}"}}},
@@ -188,6 +218,17 @@ func matrix(f fixture) map[string]rule {
 		},
 		"POST /api/v1/messages": {
 			status: [callers]int{401, 403, 201, 201, 403, 402, 201}, form: url.Values{"json": {`{"to":"+447400123456","body":"Hello"}`}},
+		},
+		"GET /api/v1/numbers":           pages(401, 200, 200, 200, 403, 200, 200),
+		"GET /api/v1/numbers/available": pages(401, 422, 422, 422, 403, 422, 422), // without a country
+		"POST /api/v1/numbers": {
+			status: [callers]int{401, 403, 422, 422, 403, 422, 422}, form: url.Values{"json": {`{"phone_number":"+1"}`}},
+		},
+		"GET /api/v1/numbers/{id}": {
+			status: [callers]int{401, 200, 200, 200, 403, 404, 200}, id: numberID, table: "numbers", again: f.keepNumber,
+		},
+		"DELETE /api/v1/numbers/{id}": {
+			status: [callers]int{401, 403, 202, 202, 403, 404, 202}, id: numberID, table: "numbers", again: f.keepNumber,
 		},
 		"POST /api/v1/knowledge/search": {
 			status: [callers]int{401, 403, 200, 200, 403, 402, 200}, form: url.Values{"json": {`{"query":"saturdays"}`}},
@@ -216,11 +257,15 @@ type fixture struct {
 	document             uuid.UUID // of the knowledge base
 	message              uuid.UUID
 	transaction          uuid.UUID
+	credential           uuid.UUID // of its own Twilio account
+	stray                string    // a subaccount at Twilio that is nobody's
 	captured, voided     uuid.UUID // open holds, made by a program, to be captured and voided
 	wallets              *wallet.Ledger
 	payments             *payments.Service
 	deps                 handlers.Deps
 }
+
+const numberID = "0197c5a0-0000-7000-8000-000000000123"
 
 const eventID, reasonGiven = "evt_harbour", "TICKET-9: the matrix"
 
@@ -303,7 +348,9 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 		VALUES (gen_random_uuid(), $1, $2, 'low_balance', '{0191a0e8-0000-7000-8000-000000000001}', 'queued', now(), now())`, f.org, ownerID)
 	dbtest.Super(t, f.dbURL, `INSERT INTO notice_preferences (org_id, user_id, kind, mail) VALUES ($1, $2, 'low_balance', true)`, f.org, ownerID)
 	dbtest.Super(t, f.dbURL, `INSERT INTO notice_marks (org_id) VALUES ($1)`, f.org)
+	f.keepCredential()
 	f.keepNumber()
+	f.stray, _ = f.subaccount("Ringfence " + f.org.String())
 	if _, err := f.deps.Gates.SetPrice(ctx, wallet.PriceChange{
 		OrgID: f.org, Action: wallet.ActionNumber, State: wallet.PriceOn, Unit: 9_00, Monthly: 1_00, Reason: "Agreed", Actor: audit.System("test"),
 	}); err != nil {
@@ -348,21 +395,52 @@ func (f fixture) reversals() {
 	}
 }
 
+// subaccount makes one at the stand-in for Twilio.
+func (s *site) subaccount(name string) (sid, token string) {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.box+"/2010-04-01/Accounts.json", strings.NewReader(url.Values{"FriendlyName": {name}}.Encode()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.SetBasicAuth(twilioAccount, twilioToken)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var said struct {
+		SID   string `json:"sid"`
+		Token string `json:"auth_token"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&said); err != nil || said.SID == "" {
+		s.t.Fatalf("%s: %v", res.Status, err)
+	}
+	return said.SID, said.Token
+}
+
+// keepCredential gives Harbour Dental a credential of its own at Twilio.
+func (f *fixture) keepCredential() {
+	f.t.Helper()
+	sid, token := f.subaccount("Harbour's own")
+	c, err := f.numbers.SaveOwn(f.t.Context(), telephony.OwnAccount{OrgID: f.org, AccountSID: sid, AuthToken: token, Actor: audit.System("test")})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.credential = c.ID
+}
+
 // keepNumber gives Harbour Dental a number of its own Twilio account, and an agent that answers it.
 func (f fixture) keepNumber() {
 	f.t.Helper()
-	for _, sql := range []string{
-		`INSERT INTO telephony_accounts (org_id, created_at, updated_at) VALUES ($1, now(), now())`,
-		`INSERT INTO credentials (id, org_id, provider, kind, account_sid, sealed, key_id, last_four, state, created_by, created_at, updated_at, tested_at)
-		 VALUES ('0197c5a0-0000-7000-8000-00000000c4ed', $1, 'twilio', 'byoc', 'AC1', '', 0, '0000', 'working', 'system:test', now(), now(), now())`,
-		`INSERT INTO numbers (id, org_id, phone_number, country, kind, state, step, account_sid, credential_id, sid, vapi_id, key, fingerprint, actor, created_at, activated_at)
-		 VALUES ('0197c5a0-0000-7000-8000-000000000123', $1, '+447400123456', 'GB', 'byoc', 'active', '', 'AC1', '0197c5a0-0000-7000-8000-00000000c4ed', 'PN1', 'v1',
-		         'fixture', sha256('fixture'), 'system:test', now(), now())`,
-		`INSERT INTO agents (id, org_id, name, number_id, created_at, updated_at)
-		 VALUES (gen_random_uuid(), $1, 'Reception', '0197c5a0-0000-7000-8000-000000000123', now(), now())`,
-	} {
-		dbtest.Super(f.t, f.dbURL, sql, f.org)
-	}
+	dbtest.Super(f.t, f.dbURL, `
+		INSERT INTO numbers (id, org_id, phone_number, country, kind, state, step, account_sid, credential_id, sid, vapi_id, key, fingerprint, actor, created_at, activated_at)
+		SELECT $3, $1, '+447400123456', 'GB', 'byoc', 'active', '', account_sid, id, 'PN1', 'v1', 'fixture', sha256('fixture'), 'system:test', now(), now()
+		FROM credentials WHERE id = $2
+		ON CONFLICT (id) DO UPDATE SET state = 'active', step = '', next_at = NULL, releasing_at = NULL WHERE numbers.state <> 'active'`, f.org, f.credential, numberID)
+	dbtest.Super(f.t, f.dbURL, `
+		INSERT INTO agents (id, org_id, name, number_id, created_at, updated_at) SELECT '0197c5a0-0000-7000-8000-0000000000a9', $1, 'Reception', $2, now(), now()
+		ON CONFLICT (id) DO UPDATE SET number_id = $2 WHERE agents.number_id IS NULL`, f.org, numberID)
 }
 
 // keepDocument brings the document back if it was deleted.
@@ -556,6 +634,9 @@ func TestAccessMatrix(t *testing.T) {
 				t.Errorf("%s tells the %s of Harbour Dental:\n%s", name, callerNames[who], res.body)
 			}
 		}
+		if r.again != nil { // what a route before this one took away
+			r.again()
+		}
 		// Who gets in comes last, so that what is there to be refused is still there.
 		before := f.state()
 		for who := range callers {
@@ -667,6 +748,10 @@ func TestRowsOfOthersDoNotExist(t *testing.T) {
 			_, err := f.deps.Wallets.Explain(t.Context(), who.OrgID, f.transaction)
 			return err
 		},
+		"GET /numbers/{id}": func(who auth.Identity) error {
+			_, err := f.numbers.Number(t.Context(), who.OrgID, uuid.MustParse(numberID))
+			return err
+		},
 		"GET /messages/{id}": func(who auth.Identity) error {
 			_, err := f.deps.Messages.Message(t.Context(), who.OrgID, f.message)
 			return err
@@ -681,6 +766,12 @@ func TestRowsOfOthersDoNotExist(t *testing.T) {
 			return f.deps.Knowledge.Delete(t.Context(), who.OrgID, f.document, who.Actor())
 		},
 	}
+	behind["GET /numbers/{id}/release"], behind["GET /api/v1/numbers/{id}"] = behind["GET /numbers/{id}"], behind["GET /numbers/{id}"]
+	behind["POST /numbers/{id}/release"] = func(who auth.Identity) error {
+		_, err := f.numbers.Release(t.Context(), telephony.ReleaseRequest{OrgID: who.OrgID, Number: uuid.MustParse(numberID), Actor: who.Actor()})
+		return err
+	}
+	behind["DELETE /api/v1/numbers/{id}"] = behind["POST /numbers/{id}/release"]
 	rules := matrix(f)
 	before := f.state()
 	ids := 0

@@ -60,6 +60,10 @@ type site struct {
 	stop  context.CancelFunc
 	// twilio is the stand-in; nil where the site has none.
 	twilio *sandbox.Twilio
+	vapi   *sandbox.Vapi
+	box    string // where the stand-ins are
+	// numbers are the site's; no job of theirs runs by itself: see ready.
+	numbers *telephony.Numbers
 }
 
 // logBuffer collects the log of a server.
@@ -85,6 +89,7 @@ const (
 	twilioAccount = "AC00112233445566778899aabbccddeeff"
 	twilioToken   = "0123456789abcdef0123456789abcdef"
 	twilioSender  = "+15005550006"
+	vapiKey       = "vapi-private-key-0123456789"
 )
 
 // options change what newSite makes.
@@ -115,13 +120,14 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 	if o.stripe == "" {
 		box, err := sandbox.Start(t.Context(), sandbox.Options{
 			Addr: "127.0.0.1:0", StateFile: filepath.Join(t.TempDir(), "stripe"), Logger: slog.New(slog.DiscardHandler),
-			TwilioAccountSID: twilioAccount, TwilioAuthToken: twilioToken, TwilioSettleAfter: -1,
+			TwilioAccountSID: twilioAccount, TwilioAuthToken: twilioToken, TwilioSettleAfter: -1, VapiAPIKey: vapiKey, VapiWebhookSecret: vapiKey,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = box.Close() })
 		o.stripe, s.twilio = box.URL(), box.Twilio()
+		s.vapi, s.box = box.Vapi(), box.URL()
 	}
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	jobs, err := river.NewClient(riverdatabasesql.New(s.db.SystemPool()), &river.Config{Logger: slog.New(slog.DiscardHandler)})
@@ -153,6 +159,15 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 	o.texts(&texts)
 	if deps.Messages, err = telephony.New(texts); err != nil {
 		t.Fatal(err)
+	}
+	s.numbers = s.newNumbers(deps.Gates, jobs, log, texts.APIBase)
+	deps.Numbers = s.numbers
+	deps.Verify = func(ctx context.Context) (checks []wallet.Check, err error) {
+		err = s.db.InSystemTx(ctx, "test", func(ctx context.Context, tx *db.Tx) error {
+			checks, err = wallet.CheckBooks(ctx, tx, telephony.Invariants...)
+			return err
+		})
+		return checks, err
 	}
 	deps.Knowledge = knowledge.New(knowledge.Options{DB: s.db, Gates: deps.Gates, Log: log, Interpret: true})
 	if deps.Notices, err = notice.New(notice.Options{DB: s.db, Log: log, BaseURL: deps.BaseURL}); err != nil {

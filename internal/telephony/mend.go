@@ -181,6 +181,7 @@ func (s *Numbers) RemoveStray(ctx context.Context, r StrayRequest) (o Stray, fou
 	if err := s.takeAway(ctx, o); err != nil {
 		return Stray{}, false, providerAway(err)
 	}
+	r.Reason = "" // which stands beside the decision
 	return o, true, s.recordStray(ctx, o, "stray.removed", r)
 }
 
