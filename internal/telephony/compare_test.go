@@ -201,3 +201,16 @@ func TestProvidersAreSlow(t *testing.T) {
 	s.faults(sandbox.Fault{Match: sandbox.BuyNumber, Do: sandbox.FaultTimeoutAfterActing}, sandbox.Fault{Match: sandbox.ImportNumber, Do: sandbox.FaultTimeoutAfterActing})
 	s.wantEnd(s.run(n), telephony.NumberActive, "")
 }
+
+// A number at Vapi can be read and changed; one that is not there is neither.
+func TestVapiNumber(t *testing.T) {
+	s := newShop(t)
+	n := s.have(s.choose(1)[0], "k")
+	before, after, err := s.RenameAtVapi(t.Context(), n.VapiID.String, "Reception")
+	if err != nil || before != n.ID.String() || after != "Reception" {
+		t.Errorf("%q became %q, %v", before, after, err)
+	}
+	if _, _, err := s.RenameAtVapi(t.Context(), uuid.NewString(), "Nobody"); err == nil || !strings.Contains(err.Error(), "Vapi refused (status 404") {
+		t.Errorf("one that is not there: %v", err)
+	}
+}

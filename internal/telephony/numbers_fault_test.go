@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ringfence/db/dbtest"
+	"ringfence/internal/money"
 	"ringfence/internal/sandbox"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet/wallettest"
@@ -38,12 +39,11 @@ func (s *shop) customer() {
 func (s *shop) wantEnd(n telephony.Number, state telephony.NumberState, failed telephony.Step) {
 	s.t.Helper()
 	s.wantState(n, state, failed)
-	switch state {
-	case telephony.NumberActive, telephony.NumberReleased:
-		s.wantWallet(n.OrgID, 20_00, 0, 0)
-	default:
-		s.wantWallet(n.OrgID, 30_00, 0, 0)
+	left := money.Pence(30_00)
+	if state == telephony.NumberActive || state == telephony.NumberReleased {
+		left -= price
 	}
+	s.wantWallet(n.OrgID, left, 0, 0)
 	s.wantAgree()
 }
 
