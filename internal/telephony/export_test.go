@@ -53,5 +53,15 @@ func (s *Numbers) Take(ctx context.Context, n Number) error {
 	return err
 }
 
+// RenameAtVapi reads a number at Vapi, gives it another name, and says what it was called before and after.
+func (s *Numbers) RenameAtVapi(ctx context.Context, id, name string) (before, after string, err error) {
+	n, err := s.vapi.number(ctx, id)
+	if err != nil {
+		return "", "", err
+	}
+	changed, err := s.vapi.changeNumber(ctx, id, map[string]any{"name": name})
+	return n.Name, changed.Name, err
+}
+
 // MonthsAfter is monthsAfter.
 var MonthsAfter = monthsAfter

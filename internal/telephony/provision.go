@@ -45,7 +45,7 @@ const (
 	noteGivenUp    = "Our provider could not do it. Nothing was charged; try again later."
 	noteOutOfTime  = "It could not be bought in time. Nothing was charged; try again."
 	noteImport     = "The number could not be connected to our voice service. Nothing was charged."
-	noteCredential = "The credential of your own Twilio account does not work. Replace it, then try again."
+	noteOwnRefused = "The credential of your own Twilio account does not work. Replace it, then try again."
 )
 
 // Advance does the next step of a number, if its time has come and nobody else has it in hand, and adds the job of the step
@@ -483,7 +483,7 @@ func (s *Numbers) purchase(ctx context.Context, n Number) error {
 		case !found && n.Looks > 0 && s.o.Now().Sub(*n.AskedAt) > lostFor:
 			return s.turnBack(ctx, n, noteNotThere)
 		case !found:
-			return s.later(ctx, n, s.lookAgain(n))
+			return s.later(ctx, n, lookAgain())
 		}
 		return s.bought(ctx, n, got.sid)
 	}
@@ -511,14 +511,14 @@ func (s *Numbers) purchase(ctx context.Context, n Number) error {
 }
 
 // lookAgain is the pause after a look that found nothing.
-func (s *Numbers) lookAgain(n Number) pauseOf {
+func lookAgain() pauseOf {
 	return pauseOf{note: noteUnknown, unknown: true, looked: true, after: lookEvery}
 }
 
 // why is the note of a step that failed by a customer's own credential, or else otherwise.
 func (s *Numbers) why(n Number, err error, otherwise string) string {
 	if n.Kind == BYOC && notOurs(err) {
-		return noteCredential
+		return noteOwnRefused
 	}
 	return otherwise
 }
@@ -547,7 +547,7 @@ func (s *Numbers) importToVapi(ctx context.Context, n Number) error {
 		case n.Looks > 0 && s.o.Now().Sub(*n.AskedAt) > lostFor: // it was not imported, and may be asked for again
 			return s.later(ctx, n, pauseOf{note: noteBusy, notAsked: true})
 		}
-		return s.later(ctx, n, s.lookAgain(n))
+		return s.later(ctx, n, lookAgain())
 	}
 	var id string
 	c, err := s.acting(ctx, n, false)
