@@ -631,7 +631,7 @@ func TestConsentIsHeldAtTheLastMoment(t *testing.T) {
 				d.t.Fatal(err)
 			}
 		},
-		"topped up":            func(d *auto) { d.adjust(wallet.Adjustment, 5_00, "enough") },
+		"topped up":             func(d *auto) { d.adjust(wallet.Adjustment, 5_00, "enough") },
 		"stopped for everybody": func(d *auto) { d.throw(true) },
 		"frozen": func(d *auto) {
 			dbtest.Super(d.t, d.url, `UPDATE wallets SET frozen_at = now(), frozen_reason = 'test' WHERE org_id = $1`, d.org)

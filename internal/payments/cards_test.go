@@ -539,4 +539,3 @@ func TestADelayedPaymentThatFailsIsTold(t *testing.T) {
 		t.Errorf("told %v, want %v", told, want)
 	}
 }
-
