@@ -36,6 +36,7 @@ func table() []Route {
 		{"POST", "/wallet/quote", Session, (*app).quote},
 		{"POST", "/wallet/top-ups", Session, (*app).startTopUp},
 		{"GET", "/wallet/top-ups/{id}", Session, (*app).topUp},
+		{"GET", "/wallet/top-ups/{id}/invoice", Session, (*app).topUpInvoice},
 		{"GET", "/wallet/stream", Session, (*app).walletStream},
 		{"GET", "/wallet/transactions", Session, (*app).transactions},
 		{"GET", "/wallet/transactions.csv", Session, (*app).transactionsCSV},

@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -91,9 +92,12 @@ func matrix(f fixture) map[string]rule {
 			status: [callers]int{303, 403, 303, 303, 403, 303, 403}, form: url.Values{"amount": {"60"}, "currency": {"gbp"}},
 		},
 		"GET /wallet/top-ups/{id}": {status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: f.topUp, table: "top_ups"},
-		"GET /wallet/prices":       pages(303, 200, 200, 200, 403, 200, 403),
-		"GET /wallet/limits":       pages(303, 200, 200, 200, 403, 200, 403),
-		"POST /wallet/limits":      {status: [callers]int{303, 403, 403, 303, 403, 303, 403}, form: url.Values{"all": {"1000"}}},
+		"GET /wallet/top-ups/{id}/invoice": { // back to the top-up, since Stripe does not know the fixture's payment
+			status: [callers]int{303, 303, 303, 303, 403, 404, 403}, id: f.topUp, table: "top_ups",
+		},
+		"GET /wallet/prices":  pages(303, 200, 200, 200, 403, 200, 403),
+		"GET /wallet/limits":  pages(303, 200, 200, 200, 403, 200, 403),
+		"POST /wallet/limits": {status: [callers]int{303, 403, 403, 303, 403, 303, 403}, form: url.Values{"all": {"1000"}}},
 
 		"GET /notices":           pages(303, 200, 200, 200, 403, 200, 403),
 		"GET /settings/notices":  pages(303, 200, 200, 200, 403, 200, 403),
@@ -635,7 +639,14 @@ func TestRowsOfOthersDoNotExist(t *testing.T) {
 		return err
 	}
 	behind := map[string]func(who auth.Identity) error{
-		"GET /wallet/top-ups/{id}":        topUp,
+		"GET /wallet/top-ups/{id}": topUp,
+		"GET /wallet/top-ups/{id}/invoice": func(who auth.Identity) error {
+			_, err := f.payments.Document(t.Context(), who.OrgID, uuid.MustParse(f.topUp), "")
+			if errors.Is(err, payments.ErrNoDocument) { // Stripe does not know the fixture's payment
+				return nil
+			}
+			return err
+		},
 		"POST /settings/keys/{id}/revoke": func(who auth.Identity) error { return f.auth.RevokeOrgKey(t.Context(), who, f.spareKey) },
 		"POST /api/v1/holds/{id}/capture": func(who auth.Identity) error {
 			_, err := f.deps.Gates.Capture(t.Context(), wallet.Settlement{OrgID: who.OrgID, Hold: f.captured, Source: wallet.SourceAPI, Whole: true, Actor: who.Actor()})

@@ -279,6 +279,7 @@ func (a *app) topUp(w http.ResponseWriter, r *http.Request, v *visit) error {
 	}
 	p := views.TopUpReturnPage{
 		ID: raw, State: views.TopUpState(t.State), Amount: t.Amount, Balance: b.Balance, Note: t.Note, CanTopUp: v.who.CanPay(),
+		NoDocument: r.URL.Query().Get("document") == "none",
 	}
 	done := r.URL.Query().Get("checkout") == "done"
 	if done {
@@ -309,6 +310,24 @@ func (a *app) topUp(w http.ResponseWriter, r *http.Request, v *visit) error {
 		return a.render(w, r, http.StatusOK, views.TopUpReturnStatus(p))
 	}
 	return a.render(w, r, http.StatusOK, views.TopUpReturn(p))
+}
+
+// topUpInvoice leads to where Stripe shows the invoice or receipt of what was paid for a top-up, and back to the top-up where
+// there is none. The address is asked for each time: Stripe's expire.
+func (a *app) topUpInvoice(w http.ResponseWriter, r *http.Request, v *visit) error {
+	id, err := exactID(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	to, err := a.Payments.Document(r.Context(), v.who.OrgID, id, r.URL.Query().Get("payment"))
+	if errors.Is(err, payments.ErrNoDocument) {
+		to, err = "/wallet/top-ups/"+id.String()+"?document=none", nil
+	}
+	if err != nil {
+		return err
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
+	return nil
 }
 
 // openHolds are the newest holds of an organisation that have not ended, and whether there are more.

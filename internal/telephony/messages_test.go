@@ -668,6 +668,11 @@ func TestTenants(t *testing.T) {
 	if _, err := d.Message(t.Context(), d.other, m.ID); !fault.Is(err, fault.NotFound) {
 		t.Errorf("another's text: %v", err)
 	}
+	for org, want := range map[uuid.UUID]uuid.UUID{d.org: m.ID, d.other: uuid.Nil} {
+		if got, err := d.PaidBy(t.Context(), org, m.HoldID); err != nil || got != want {
+			t.Errorf("the hold pays for text %s, %v, want %s", got, err, want)
+		}
+	}
 	if list, err := d.List(t.Context(), d.other, uuid.Nil, 10); err != nil || len(list) != 0 {
 		t.Errorf("%d texts are listed, %v", len(list), err)
 	}
