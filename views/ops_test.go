@@ -147,8 +147,8 @@ func TestOperationsAreForOperators(t *testing.T) {
 	}
 	for want, u := range map[string]User{
 		"Dashboard Wallet Messages Knowledge":                                {Email: "a", Role: "owner"},
-		"Wallets Prices [Stripe events]":                                     {Email: "a", Operator: true},
-		"Dashboard Wallet Messages Knowledge Wallets Prices [Stripe events]": {Email: "a", Operator: true, Role: "viewer"},
+		"Wallets Prices [Stripe events] Auto top-ups":                                     {Email: "a", Operator: true},
+		"Dashboard Wallet Messages Knowledge Wallets Prices [Stripe events] Auto top-ups": {Email: "a", Operator: true, Role: "viewer"},
 	} {
 		if got := labels(u); got != want {
 			t.Errorf("%+v sees %q, want %q", u, got, want)
