@@ -109,7 +109,7 @@ func TestWithdrawPages(t *testing.T) {
 	wantStatus(t, "done", res, http.StatusSeeOther)
 	page := b.get(res.Header.Get("Location"))
 	wantSpaced(t, "done", page, "#done", "Stripe is being asked")
-	wantSpaced(t, "done", page, "#withdrawals", "£30.00 : Leaves <us>", "by "+operator, "With Stripe")
+	wantSpaced(t, "done", page, "#withdrawals", "£30.00 Leaves <us>", "by "+operator, "With Stripe")
 	wantSpaced(t, "done", page, "#figures", "£30.00 to cards", "Available £20.00")
 	wantSpaced(t, "on the customer's wallet", s.as("owner@second.example").get("/wallet"), "#balance", "£30.00 is on its way back to your card", "On hold £30.00", "Available to spend £20.00")
 	wantStatus(t, "again", b.post(path, confirmed(t, asked, "yes")), http.StatusSeeOther)
@@ -163,7 +163,7 @@ func TestClosePages(t *testing.T) {
 	fields.Set("reason", "TICKET-4 <asked for>")
 	asked := b.send(home+"/close", home+"/close", fields)
 	wantStatus(t, "asked again", asked, http.StatusOK)
-	wantSpaced(t, "asked again", asked, "main", "Close the account of Second Tenant?", "TICKET-4 <asked for>", "Refunds that Stripe is asked for")
+	wantSpaced(t, "asked again", asked, "main", "Close this account?", "TICKET-4 <asked for>", "Refunds that Stripe is asked for")
 	if n := s.count(`SELECT count(*) FROM wallets WHERE closed_at IS NOT NULL`); n != 0 {
 		t.Fatal("the question already did it")
 	}
@@ -171,7 +171,7 @@ func TestClosePages(t *testing.T) {
 	stale.Set("parts", "")
 	changed := b.post(home+"/close", stale)
 	wantStatus(t, "changed", changed, http.StatusConflict)
-	wantSpaced(t, "changed", changed, "main", "The wallet has just changed", "Close the account of")
+	wantSpaced(t, "changed", changed, "main", "The wallet has just changed", "Close this account?")
 	res := b.post(home+"/close", confirmed(t, changed, "yes"))
 	wantStatus(t, "closed", res, http.StatusSeeOther)
 	page := b.get(res.Header.Get("Location"))

@@ -69,12 +69,8 @@ func (a *app) showWallet(w http.ResponseWriter, r *http.Request, v *visit, statu
 	if err != nil {
 		return err
 	}
-	presets, err := a.Payments.Presets(r.Context())
-	if err != nil {
+	if p.Presets, err = a.presets(r.Context()); err != nil {
 		return err
-	}
-	for _, q := range presets {
-		p.Presets = append(p.Presets, views.Preset{USD: q.USD, Pence: q.Charge, Shown: a.shown(q)})
 	}
 	if err := a.limits(&p, rate); err != nil {
 		return err
@@ -214,7 +210,26 @@ func (a *app) showTopUpForm(w http.ResponseWriter, r *http.Request, v *visit, st
 	if err := a.limits(&p, rate); err != nil {
 		return err
 	}
-	return a.render(w, r, status, views.WalletTopUpForm(p))
+	if form.Was == 0 {
+		return a.render(w, r, status, views.WalletTopUpForm(p))
+	}
+	if p.Presets, err = a.presets(r.Context()); err != nil {
+		return err
+	}
+	return a.render(w, r, status, views.WalletQuoteChanged(p))
+}
+
+// presets are the amounts at one click, with what they cost now.
+func (a *app) presets(ctx context.Context) ([]views.Preset, error) {
+	quotes, err := a.Payments.Presets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	presets := make([]views.Preset, len(quotes))
+	for i, q := range quotes {
+		presets[i] = views.Preset{USD: q.USD, Pence: q.Charge, Shown: a.shown(q)}
+	}
+	return presets, nil
 }
 
 // quoted is a quote as the page shows it, and as its form sends it back.

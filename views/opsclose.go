@@ -37,7 +37,7 @@ type ClosePage struct {
 
 func (p ClosePage) title() string {
 	if p.Confirm {
-		return "Close the account of " + p.Name + "?"
+		return "Close this account?"
 	}
 	return "Close an account"
 }

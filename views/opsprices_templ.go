@@ -174,14 +174,14 @@ func OpsPrices(p OpsPricesPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			for _, s := range p.Sections {
-				templ_7745c5c3_Err = priceSection(p, s).Render(ctx, templ_7745c5c3_Buffer)
+			if p.Owner.everybody() && p.Prefix == "" {
+				templ_7745c5c3_Err = exchangeRateCard(p.Rate).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
 			}
-			if p.Owner.everybody() && p.Prefix == "" {
-				templ_7745c5c3_Err = exchangeRateCard(p.Rate).Render(ctx, templ_7745c5c3_Buffer)
+			for _, s := range p.Sections {
+				templ_7745c5c3_Err = priceSection(p, s).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

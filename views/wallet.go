@@ -185,6 +185,11 @@ type Preset struct {
 	Shown Shown
 }
 
+// id names a part of the preset's form.
+func (p Preset) id(part string) string {
+	return "preset-" + strconv.FormatInt(int64(p.USD), 10) + "-" + part
+}
+
 // Shown is a quote as its form sends it back, by which one sees whether what was agreed to still counts.
 type Shown struct {
 	Pence money.Pence
@@ -276,3 +281,9 @@ func WalletQuote(p WalletPage) templ.Component {
 
 // WalletTopUpForm answers a top-up that was refused with 422: the form again, with what was typed and what is wrong.
 func WalletTopUpForm(p WalletPage) templ.Component { return Part(Wallet(p), FragmentTopUpForm) }
+
+// WalletQuoteChanged answers a top-up whose price has changed since it was shown, with 422: the form with the price of now,
+// and that of the presets.
+func WalletQuoteChanged(p WalletPage) templ.Component {
+	return templ.Join(WalletTopUpForm(p), presetsAnew(p.Presets))
+}

@@ -4,7 +4,7 @@
 // transaction ([Service.Accept]). And a payment is credited exactly once, whatever order, number or time its events come
 // in ([Service.Process]): whether to credit never depends on a top-up's state, only on the payment's own row and key.
 //
-// Lock order, everywhere in this package: events, top-ups, payments, wallets, each in ascending order of its key.
+// Lock order, everywhere in this package: events, top-ups, payments, parts of withdrawals, wallets, each in ascending order of its key.
 package payments
 
 import (
