@@ -98,7 +98,8 @@ func eventPageOf(s EventState) EventPage {
 		Refunds: []EventRefund{{ID: "re_1", Amount: 1000, Status: "succeeded", Counts: true, At: noon}, {ID: "re_2", Amount: 500, Status: "failed", At: noon}},
 		Disputes: []EventDispute{
 			{ID: "dp_1", Amount: 4000, Withdrawn: 4000, Status: "needs_response", Reason: "fraudulent", Open: true, Froze: true, At: noon},
-			{ID: "dp_2", Amount: 4000, Withdrawn: 4000, Status: "lost", Reason: "fraudulent", At: noon}, {ID: "dp_3", Amount: 4000, Status: "won", Reason: "", At: noon},
+			{ID: "dp_2", Amount: 4000, Withdrawn: 4000, Status: "lost", Reason: "fraudulent", At: noon},
+			{ID: "dp_3", Amount: 4000, Status: "won", Reason: "", At: noon},
 		},
 		Reversals: []EventReversal{
 			{TransactionID: "y1", Kind: "refund", Amount: 1000, BalanceAfter: 60900, Seq: 3, At: noon},
