@@ -35,6 +35,19 @@ func eventPageOf(s EventState) EventPage {
 		TopUp:   &EventTopUp{ID: "t1", State: TopUpPaid, Amount: 5000, Paid: 5000, SessionID: "cs_1", Note: "Declined once.", CreatedAt: noon},
 		Payment: &EventPayment{PaymentIntent: "pi_1", Amount: 5000, PaidAt: noon},
 		Credit:  &EventCredit{TransactionID: "x1", Seq: 2, Description: "Card top-up", Amount: 5000, BalanceAfter: 61900, At: noon, Postings: []EventPosting{{"wallet/paid", 5000}, {"stripe_clearing", -5000}}},
+<<<<<<< HEAD
+=======
+		Refunds: []EventRefund{{ID: "re_1", Amount: 1000, Status: "succeeded", Counts: true, At: noon}, {ID: "re_2", Amount: 500, Status: "failed", At: noon}},
+		Disputes: []EventDispute{
+			{ID: "dp_1", Amount: 4000, Withdrawn: 4000, Status: "needs_response", Reason: "fraudulent", Open: true, Froze: true, At: noon},
+			{ID: "dp_2", Amount: 4000, Withdrawn: 4000, Status: "lost", Reason: "fraudulent", At: noon},
+			{ID: "dp_3", Amount: 4000, Status: "won", Reason: "", At: noon},
+		},
+		Reversals: []EventReversal{
+			{TransactionID: "y1", Kind: "refund", Amount: 1000, BalanceAfter: 60900, Seq: 3, At: noon},
+			{TransactionID: "y2", Kind: "dispute", Amount: -4000, Bonus: -100, BalanceAfter: 0, DebtAfter: 100, Seq: 4, At: noon},
+		},
+>>>>>>> opsstripe
 		History: []EventStep{{At: noon, Title: "Received and stored"}, {At: noon, Title: "Replayed", By: "operator@ringfence.example", Text: "why not"}},
 		Payload: Payload{Text: "{}", JSON: true, Bytes: 2},
 	}

@@ -554,12 +554,14 @@ func TestCallbacks(t *testing.T) {
 	if err := d.twilio.Mark(m.SID.String, "failed", 30008); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
-	for d.message(m.ID).State != telephony.Failed {
-		if time.Now().After(deadline) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(10 * time.Second); d.message(m.ID).State != telephony.Failed; {
+		select {
+		case <-tick.C:
+		case <-deadline:
 			t.Fatalf("still %s; callbacks %+v", d.message(m.ID).State, d.twilio.Callbacks(m.SID.String))
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	d.wantWallet(100, 0) // it was charged when it was handed over, and is given back
 	if err := d.StatusChanged(t.Context(), uuid.NewString(), "SM1", "delivered", ""); err != nil {
