@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 
 	"ringfence/internal/auth"
 	"ringfence/internal/fault"
@@ -126,6 +127,12 @@ func (a *app) knowBearer(r *http.Request, v *visit) error {
 		return errBadAuthorization()
 	}
 	who, err := a.Auth.Bearer(r.Context(), values[0])
+	if _, told := errors.AsType[*fault.Error](err); err != nil && !told { // the database is away: nobody knows whose it is
+		return &fault.Error{
+			Kind: fault.Unavailable, RetryAfter: time.Second, Cause: err,
+			Public: "We could not check your credential just now, so nothing was done. Try again in a moment.",
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -180,7 +187,10 @@ func may(who auth.Identity, scope auth.Scopes) error {
 	if who.Scopes.Has(scope) {
 		return nil
 	}
-	return fault.New(fault.Forbidden, "This needs the scope "+strings.Join(scope.Names(), ", ")+", which this credential does not have.")
+	return &fault.Error{
+		Kind: fault.Forbidden, Code: "insufficient_scope",
+		Public: "This needs the scope " + strings.Join(scope.Names(), ", ") + ", which this credential does not have.",
+	}
 }
 
 // errNoOrganisation marks somebody signed in who works in no organisation.

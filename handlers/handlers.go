@@ -54,6 +54,8 @@ type Deps struct {
 	SessionKeys [][]byte
 	// CheckoutOrigins are where a top-up may send the browser, such as "https://checkout.stripe.com".
 	CheckoutOrigins []string
+	// VATStatement is the sentence by which customers are told how prices and top-ups stand to VAT; empty says nothing.
+	VATStatement string
 	// APIRate is how many API requests a second one credential may make.
 	APIRate int
 	// TrustedProxies are the peers whose X-Forwarded-For is believed. May be empty.

@@ -32,10 +32,16 @@ func (b *browser) compose(page reply, to, body string, headers ...string) reply 
 }
 
 // programKey makes an API key of Harbour Dental.
-func (s *site) programKey() (key string) {
+func (s *site) programKey() string {
+	s.t.Helper()
+	return s.keyWith(auth.AllScopes)
+}
+
+// keyWith makes an API key with these scopes.
+func (s *site) keyWith(scopes auth.Scopes) (key string) {
 	s.t.Helper()
 	err := s.db.InTx(s.t.Context(), []uuid.UUID{s.org}, func(ctx context.Context, tx *db.Tx) (err error) {
-		key, _, err = s.auth.CreateKey(ctx, tx, s.org, "Programs", auth.AllScopes, uuid.Nil, audit.System("test"))
+		key, _, err = s.auth.CreateKey(ctx, tx, s.org, "Programs", scopes, uuid.Nil, audit.System("test"))
 		return err
 	})
 	if err != nil {

@@ -39,6 +39,10 @@ func (a *app) opsPrices(w http.ResponseWriter, r *http.Request, v *visit) error 
 		p.Notice = "The price was added. It counts everywhere within a second."
 	case "later":
 		p.Notice = "The price was added. It waits for its start."
+	case "rate":
+		p.Notice = "The exchange rate was set. It counts everywhere within a second."
+	case "rate-later":
+		p.Notice = "The exchange rate was added. It waits for its start."
 	}
 	for _, action := range wallet.Actions {
 		s, err := priceSection(action, lines, p.Prefix, rate)
@@ -48,6 +52,9 @@ func (a *app) opsPrices(w http.ResponseWriter, r *http.Request, v *visit) error 
 		p.Sections = append(p.Sections, s)
 	}
 	if org == uuid.Nil {
+		if p.Rate, err = a.exchangeRates(r.Context()); err != nil {
+			return err
+		}
 		owners, err := a.Wallets.PriceOwners(r.Context())
 		if err != nil {
 			return err

@@ -21,7 +21,7 @@ func (a *app) opsWallets(w http.ResponseWriter, r *http.Request, v *visit) error
 	q := r.URL.Query()
 	f := wallet.SurveyFilter{Name: typed(strings.TrimSpace(q.Get("q"))), Show: wallet.SurveyShow(q.Get("show"))}
 	switch f.Show {
-	case wallet.SurveyAll, wallet.SurveyFrozen, wallet.SurveyDebt:
+	case wallet.SurveyAll, wallet.SurveyFrozen, wallet.SurveyDebt, wallet.SurveyClosed:
 	default:
 		return errNoPage()
 	}
@@ -38,7 +38,8 @@ func (a *app) opsWallets(w http.ResponseWriter, r *http.Request, v *visit) error
 	p := views.WalletsPage{Meta: a.meta(r, v, "Wallets"), Filter: views.WalletFilter{Name: f.Name, Show: string(f.Show)}, First: f.After == uuid.Nil}
 	for _, s := range list {
 		p.Rows = append(p.Rows, views.WalletRow{
-			ID: s.OrgID.String(), Name: s.Name, Balance: s.Balance.Balance, Held: s.Held, Debt: s.Debt, Spent: s.Spent, Frozen: s.FrozenAt != nil,
+			ID: s.OrgID.String(), Name: s.Name, Balance: s.Balance.Balance, Held: s.SetAside(), Debt: s.Debt, Spent: s.Spent,
+			Frozen: s.FrozenAt != nil, Closed: s.ClosedAt != nil,
 		})
 	}
 	if more {
@@ -68,6 +69,16 @@ func (a *app) opsWallet(w http.ResponseWriter, r *http.Request, v *visit) error 
 		p.Notice = "The wallet was frozen. Nothing is spent from it any more."
 	case "thawed":
 		p.Notice = "The wallet was thawed. It can be spent from again."
+	case "adjusted":
+		p.Notice = "The adjustment was made. It is the newest line of the history."
+	case "adjusted-before":
+		p.Notice = "This adjustment had been made already, under the same reference. Nothing was done again."
+	case "withdrawn":
+		p.Notice = "Stripe is being asked for the refunds. How they stand is below."
+	case "closed":
+		p.Notice = "The account was closed. Its people are told."
+	case "reopened":
+		p.Notice = "The account is open again."
 	}
 	if p.Name, err = a.Wallets.Holder(r.Context(), org); err != nil {
 		return err
@@ -87,7 +98,17 @@ func (a *app) opsWallet(w http.ResponseWriter, r *http.Request, v *visit) error 
 		return err
 	}
 	p.Meta, p.Bonus, p.Seq, p.UpdatedAt, p.FrozenReason = a.meta(r, v, p.Name), s.Balance.Bonus, s.Balance.Seq, s.Balance.UpdatedAt, s.Balance.FrozenReason
+	if p.Withdrawals, err = a.withdrawals(r.Context(), org); err != nil {
+		return err
+	}
+	p.ClosedReason = s.Balance.ClosedReason
 	p.Spending, p.Transactions = spending(s.Limits), transactions(s.Lines)
+	if p.Balance.Reserved > 0 { // Stripe has not answered for all of it yet
+		p.Meta.RefreshSeconds = 5
+	}
+	if isFragment(r) {
+		return a.render(w, r, http.StatusOK, views.OpsWalletMoney(p))
+	}
 	return a.render(w, r, http.StatusOK, views.OpsWallet(p))
 }
 

@@ -127,6 +127,7 @@ func (a *app) priceList(ctx context.Context, org uuid.UUID, p *views.PricesPage)
 	if err != nil {
 		return err
 	}
+	p.VAT = a.VATStatement
 	p.Rate = views.ExchangeRate{Pounds: rate.String(), Version: version.ID, Since: sinceStart(version.StartsAt)}
 	for _, line := range t.Lines(org, a.Gates.Now()) {
 		switch line.Action {

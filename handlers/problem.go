@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -17,40 +18,41 @@ import (
 	"ringfence/views"
 )
 
-// answer is how a kind of failure is told over HTTP.
+// answer is how a kind of failure is told over HTTP; code is its name for programs where the failure has none of its own.
 type answer struct {
 	status int
 	title  string
+	code   string
 }
 
 // answerTo is the only status table.
 func answerTo(kind fault.Kind) answer {
 	switch kind {
 	case fault.Invalid:
-		return answer{http.StatusUnprocessableEntity, "Something in the form is not right"}
+		return answer{http.StatusUnprocessableEntity, "Something in the form is not right", "invalid"}
 	case fault.Unauthenticated:
-		return answer{http.StatusUnauthorized, "You are signed out"}
+		return answer{http.StatusUnauthorized, "You are signed out", "unauthenticated"}
 	case fault.Forbidden:
-		return answer{http.StatusForbidden, "That is not allowed"}
+		return answer{http.StatusForbidden, "That is not allowed", "forbidden"}
 	case fault.NotFound:
-		return answer{http.StatusNotFound, "Not found"}
+		return answer{http.StatusNotFound, "Not found", "not_found"}
 	case fault.Conflict:
-		return answer{http.StatusConflict, "Something else happened first"}
+		return answer{http.StatusConflict, "Something else happened first", "conflict"}
 	case fault.TooLarge:
-		return answer{http.StatusRequestEntityTooLarge, "That is too much at once"}
+		return answer{http.StatusRequestEntityTooLarge, "That is too much at once", "too_large"}
 	case fault.TooMany:
-		return answer{http.StatusTooManyRequests, "Too many requests"}
+		return answer{http.StatusTooManyRequests, "Too many requests", "too_many_requests"}
 	case fault.Unavailable:
-		return answer{http.StatusServiceUnavailable, "Not available right now"}
+		return answer{http.StatusServiceUnavailable, "Not available right now", "unavailable"}
 	case fault.Unpaid:
-		return answer{http.StatusPaymentRequired, "There is not enough in the wallet"}
+		return answer{http.StatusPaymentRequired, "There is not enough in the wallet", "insufficient_funds"}
 	case fault.Malformed:
-		return answer{http.StatusBadRequest, "That could not be read"}
+		return answer{http.StatusBadRequest, "That could not be read", "malformed"}
 	case fault.Declined: // what the provider refuses, another try will not change
-		return answer{http.StatusUnprocessableEntity, "This was refused"}
+		return answer{http.StatusUnprocessableEntity, "This was refused", "declined"}
 	case fault.Internal:
 	}
-	return answer{http.StatusInternalServerError, "Something went wrong"}
+	return answer{http.StatusInternalServerError, "Something went wrong", "internal"}
 }
 
 // fail answers a request that failed, in the form its sender reads, and logs what nobody else will.
@@ -60,7 +62,7 @@ func (a *app) fail(w http.ResponseWriter, r *http.Request, v *visit, err error) 
 	switch {
 	case errors.Is(err, errMethod):
 		f = fault.New(fault.NotFound, "This address does not take "+methodName(r.Method)+" requests.")
-		to = answer{http.StatusMethodNotAllowed, "Not possible here"}
+		to = answer{http.StatusMethodNotAllowed, "Not possible here", "method_not_allowed"}
 	case f.Kind == fault.Invalid && v.is(Webhook): // Stripe's word for a bad signature, and what its dashboard explains
 		to.status = http.StatusBadRequest
 	}
@@ -119,7 +121,7 @@ func wantsJSON(r *http.Request, v *visit) bool {
 }
 
 // problemJSON answers as RFC 9457 has it. type is about:blank, so title says no more than the status does; code is a stable
-// name of the reason, and figures stand beside it as members of their own.
+// name of the reason, there always, and figures stand beside it as members of their own.
 func (a *app) problemJSON(w http.ResponseWriter, v *visit, to answer, f *fault.Error) {
 	problem := map[string]any{
 		"type": "about:blank", "title": http.StatusText(to.status), "status": to.status, "detail": f.Public, "request_id": v.requestID,
@@ -127,9 +129,7 @@ func (a *app) problemJSON(w http.ResponseWriter, v *visit, to answer, f *fault.E
 	for name, value := range f.Members {
 		problem[name] = value
 	}
-	if f.Code != "" {
-		problem["code"] = f.Code
-	}
+	problem["code"] = cmp.Or(f.Code, to.code)
 	if f.Field != "" {
 		problem["field"] = f.Field
 	}

@@ -136,7 +136,7 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 	}
 	pay, err := payments.New(payments.Options{
 		DB: s.db, Jobs: jobs, Log: log, Now: time.Now, StripeKey: "sk_test_x", StripeBase: o.stripe, WebhookSecrets: []string{webhookSecret},
-		CheckoutOrigins: []string{o.stripe}, BaseURL: "http://127.0.0.1:8080", Min: 5_00, Max: 5000_00,
+		CheckoutOrigins: []string{o.stripe}, DocumentOrigins: []string{o.stripe}, BaseURL: "http://127.0.0.1:8080", Min: 5_00, Max: 5000_00,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -149,8 +149,9 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 		Auth: s.auth, Wallets: wallet.New(s.db), Payments: pay,
 		Gates:   wallet.NewGates(wallet.GateOptions{DB: s.db, Now: time.Now, Log: log}),
 		BaseURL: "http://127.0.0.1:8080", SessionKeys: [][]byte{bytes.Repeat([]byte("k"), 32)}, CheckoutOrigins: []string{o.stripe},
-		Demo:  []views.DemoAccount{{Email: "owner@harbour.example", Password: password, Describes: "Owner"}},
-		Ready: []handlers.Check{{Name: "database", Run: s.db.Ping}},
+		VATStatement: "Prices include <VAT>.",
+		Demo:         []views.DemoAccount{{Email: "owner@harbour.example", Password: password, Describes: "Owner"}},
+		Ready:        []handlers.Check{{Name: "database", Run: s.db.Ping}},
 	}
 	texts := telephony.Options{DB: s.db, Gates: deps.Gates, Log: log, Now: time.Now, BaseURL: deps.BaseURL}
 	if s.twilio != nil {

@@ -2,9 +2,12 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -66,12 +69,8 @@ func (a *app) showWallet(w http.ResponseWriter, r *http.Request, v *visit, statu
 	if err != nil {
 		return err
 	}
-	presets, err := a.Payments.Presets(r.Context())
-	if err != nil {
+	if p.Presets, err = a.presets(r.Context()); err != nil {
 		return err
-	}
-	for _, q := range presets {
-		p.Presets = append(p.Presets, views.Preset{USD: q.USD, Pence: q.Charge})
 	}
 	if err := a.limits(&p, rate); err != nil {
 		return err
@@ -143,7 +142,7 @@ func (a *app) quote(w http.ResponseWriter, r *http.Request, v *visit) error {
 		}
 		return a.showWallet(w, r, v, answerTo(fault.Invalid).status, form, nil)
 	}
-	shown := &views.Quote{Pence: q.Charge, USD: q.USD, EstimatedCredits: q.Credits}
+	shown := a.quoted(q)
 	if isFragment(r) {
 		return a.render(w, r, http.StatusOK, views.WalletQuote(views.WalletPage{CanTopUp: true, Form: form, Quote: shown}))
 	}
@@ -156,14 +155,18 @@ func (a *app) startTopUp(w http.ResponseWriter, r *http.Request, v *visit) error
 		return err
 	}
 	form := formOf(r.PostForm)
-	start := a.Payments.StartTopUp
+	start := a.Payments.StartShownTopUp
 	if form.SaveCard {
 		if err := mayManageCards(v.who); err != nil {
 			return err
 		}
 		start = a.Payments.StartTopUpKeepingCard
 	}
-	t, err := start(r.Context(), v.who.OrgID, v.who.UserID, form.Amount, form.Currency)
+	t, err := start(r.Context(), v.who.OrgID, v.who.UserID, form.Amount, form.Currency, shownOf(r.PostForm))
+	if changed, ok := errors.AsType[*payments.QuoteChanged](err); ok {
+		form.Was = changed.Was
+		return a.showTopUpForm(w, r, v, answerTo(fault.Invalid).status, form, a.quoted(changed.Now))
+	}
 	if err != nil {
 		return a.refuseTopUp(w, r, v, form, err)
 	}
@@ -187,8 +190,13 @@ func (a *app) refuseTopUp(w http.ResponseWriter, r *http.Request, v *visit, form
 	if err != nil {
 		return err
 	}
+	return a.showTopUpForm(w, r, v, status, form, nil)
+}
+
+// showTopUpForm answers with the form as given, or without scripts with the whole page around it.
+func (a *app) showTopUpForm(w http.ResponseWriter, r *http.Request, v *visit, status int, form views.TopUpForm, q *views.Quote) error {
 	if !isFragment(r) {
-		return a.showWallet(w, r, v, status, form, nil)
+		return a.showWallet(w, r, v, status, form, q)
 	}
 	rate, err := a.Wallets.Rate(r.Context())
 	if err != nil {
@@ -198,11 +206,53 @@ func (a *app) refuseTopUp(w http.ResponseWriter, r *http.Request, v *visit, form
 	if err != nil {
 		return err
 	}
-	p := views.WalletPage{Meta: a.meta(r, v, "Wallet"), CanTopUp: true, Form: offerSaving(form, glance)}
+	p := views.WalletPage{Meta: a.meta(r, v, "Wallet"), CanTopUp: true, Form: offerSaving(form, glance), Quote: q}
 	if err := a.limits(&p, rate); err != nil {
 		return err
 	}
-	return a.render(w, r, status, views.WalletTopUpForm(p))
+	if form.Was == 0 {
+		return a.render(w, r, status, views.WalletTopUpForm(p))
+	}
+	if p.Presets, err = a.presets(r.Context()); err != nil {
+		return err
+	}
+	return a.render(w, r, status, views.WalletQuoteChanged(p))
+}
+
+// presets are the amounts at one click, with what they cost now.
+func (a *app) presets(ctx context.Context) ([]views.Preset, error) {
+	quotes, err := a.Payments.Presets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	presets := make([]views.Preset, len(quotes))
+	for i, q := range quotes {
+		presets[i] = views.Preset{USD: q.USD, Pence: q.Charge, Shown: a.shown(q)}
+	}
+	return presets, nil
+}
+
+// quoted is a quote as the page shows it, and as its form sends it back.
+func (a *app) quoted(q payments.Quote) *views.Quote {
+	return &views.Quote{Pence: q.Charge, USD: q.USD, EstimatedCredits: q.Credits, Shown: a.shown(q)}
+}
+
+func (a *app) shown(q payments.Quote) views.Shown {
+	return views.Shown{Pence: q.Charge, RateID: q.RateID, At: a.Now()}
+}
+
+// shownOf reads the quote that a form was sent with. Programs, and forms that showed none, send none; what cannot be read is
+// none either, since nobody is believed on the strength of it.
+func shownOf(values url.Values) payments.Shown {
+	var figures [3]int64
+	for i, name := range []string{"quoted_pence", "quoted_rate", "quoted_at"} {
+		n, err := strconv.ParseInt(values.Get(name), 10, 64)
+		if err != nil || n <= 0 {
+			return payments.Shown{}
+		}
+		figures[i] = n
+	}
+	return payments.Shown{Charge: money.Pence(figures[0]), RateID: figures[1], At: time.Unix(figures[2], 0)}
 }
 
 // maxTyped is how much of an amount is shown back to who typed it.
@@ -244,6 +294,7 @@ func (a *app) topUp(w http.ResponseWriter, r *http.Request, v *visit) error {
 	}
 	p := views.TopUpReturnPage{
 		ID: raw, State: views.TopUpState(t.State), Amount: t.Amount, Balance: b.Balance, Note: t.Note, CanTopUp: v.who.CanPay(),
+		NoDocument: r.URL.Query().Get("document") == "none",
 	}
 	done := r.URL.Query().Get("checkout") == "done"
 	if done {
@@ -276,6 +327,24 @@ func (a *app) topUp(w http.ResponseWriter, r *http.Request, v *visit) error {
 	return a.render(w, r, http.StatusOK, views.TopUpReturn(p))
 }
 
+// topUpInvoice leads to where Stripe shows the invoice or receipt of what was paid for a top-up, and back to the top-up where
+// there is none. The address is asked for each time: Stripe's expire.
+func (a *app) topUpInvoice(w http.ResponseWriter, r *http.Request, v *visit) error {
+	id, err := exactID(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	to, err := a.Payments.Document(r.Context(), v.who.OrgID, id, r.URL.Query().Get("payment"))
+	if errors.Is(err, payments.ErrNoDocument) {
+		to, err = "/wallet/top-ups/"+id.String()+"?document=none", nil
+	}
+	if err != nil {
+		return err
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther) //nolint:gosec // an address that has passed CheckURL, or our own
+	return nil
+}
+
 // openHolds are the newest holds of an organisation that have not ended, and whether there are more.
 func (a *app) openHolds(ctx context.Context, org uuid.UUID) (list []views.Hold, more bool, err error) {
 	holds, err := a.Wallets.OpenHolds(ctx, org, holdsShown+1)
@@ -305,11 +374,14 @@ func balance(s wallet.Statement, rate money.Rate) (views.Balance, error) {
 		return views.Balance{}, fmt.Errorf("couldn't convert the balance: %w", err)
 	}
 	shown := views.Balance{
-		Balance: b.Balance, Held: b.Held, Debt: b.Debt, USD: usd, EstimatedCredits: money.EstimatedCredits(b.Available()),
+		Balance: b.Balance, Held: b.SetAside(), Reserved: b.Reserved, Debt: b.Debt, USD: usd, EstimatedCredits: money.EstimatedCredits(b.Available()),
 		Month: views.Spending{Spent: s.Limits.Spent(), Limit: s.Limits.All},
 	}
 	if b.FrozenAt != nil {
 		shown.FrozenAt = *b.FrozenAt
+	}
+	if b.ClosedAt != nil {
+		shown.ClosedAt = *b.ClosedAt
 	}
 	return shown, nil
 }

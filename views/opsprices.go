@@ -176,6 +176,8 @@ type OpsPricesPage struct {
 	Owners []PriceOwner
 	// Prefix is what was looked for; empty shows all.
 	Prefix string
+	// Rate is the exchange rate; on an organisation's own page there is none.
+	Rate RateCard
 }
 
 func (p OpsPricesPage) title() string {

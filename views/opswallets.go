@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/a-h/templ"
+
 	"ringfence/internal/money"
 	"ringfence/views/ui"
 )
@@ -11,7 +13,7 @@ import (
 // WalletFilter is what the list of wallets was asked for, as it was asked.
 type WalletFilter struct {
 	Name string
-	// Show is empty, frozen or debt.
+	// Show is empty, frozen, debt or closed.
 	Show string
 }
 
@@ -32,7 +34,7 @@ func (f WalletFilter) href(after string) string {
 }
 
 func (f WalletFilter) options() []ui.Option {
-	return []ui.Option{{Label: "All wallets"}, {Value: "frozen", Label: "Frozen"}, {Value: "debt", Label: "In debt"}}
+	return []ui.Option{{Label: "All wallets"}, {Value: "frozen", Label: "Frozen"}, {Value: "debt", Label: "In debt"}, {Value: "closed", Label: "Closed"}}
 }
 
 // WalletRow is one wallet of the list.
@@ -40,7 +42,7 @@ type WalletRow struct {
 	ID, Name            string
 	Balance, Held, Debt money.Pence
 	Spent               money.Pence
-	Frozen              bool
+	Frozen, Closed      bool
 }
 
 func (r WalletRow) href() string { return walletHref(r.ID) }
@@ -50,8 +52,10 @@ func walletHref(id string) string { return "/ops/wallets/" + url.PathEscape(id) 
 func ownPricesHref(id string) string { return "/ops/prices?org=" + url.QueryEscape(id) }
 
 // walletState says in a word that somebody has to look; without a word nobody has.
-func walletState(frozen bool, debt money.Pence) ui.StateProps {
+func walletState(closed, frozen bool, debt money.Pence) ui.StateProps {
 	switch {
+	case closed:
+		return ui.StateProps{Word: "Closed", Tone: ui.ToneNeutral, Icon: ui.IconOff}
 	case frozen:
 		return ui.StateProps{Word: "Frozen", Tone: ui.ToneBad, Icon: ui.IconFrozen}
 	case debt > 0:
@@ -83,12 +87,21 @@ type OpsWalletPage struct {
 	Seq          int64
 	UpdatedAt    time.Time
 	FrozenReason string
+	ClosedReason string
 	Month        time.Time
 	Spending     []Spending
 	Holds        []Hold
 	MoreHolds    bool
 	Transactions []Transaction
+	// Withdrawals are the newest.
+	Withdrawals []Withdrawal
 }
+
+// OpsWalletMoney answers the page's own question how its money stands while something is on its way back to cards.
+func OpsWalletMoney(p OpsWalletPage) templ.Component { return Part(OpsWallet(p), FragmentOpsWallet) }
+
+// underWay reports whether Stripe has not answered for all of them yet.
+func (p OpsWalletPage) underWay() bool { return p.Balance.Reserved > 0 }
 
 func (p OpsWalletPage) month() string { return p.Month.UTC().Format("January 2006") }
 

@@ -128,6 +128,8 @@ const (
 	FragmentCostStatus Fragment = "cost-status"
 	// FragmentReturn is the state of a top-up on its return page.
 	FragmentReturn Fragment = "return"
+	// FragmentOpsWallet is the money of a wallet on the operators' page of it.
+	FragmentOpsWallet Fragment = "ops-wallet"
 	// FragmentEvent is how an event of Stripe's stands, on its page.
 	FragmentEvent Fragment = "event"
 	// FragmentSearch is the search of the knowledge base with what it found.

@@ -130,7 +130,9 @@ type PricesPage struct {
 	Number    FlatPrice
 	Knowledge FlatPrice
 	Rate      ExchangeRate
-	Form      CostForm
+	// VAT is the sentence on how prices and top-ups stand to VAT; empty says nothing.
+	VAT  string
+	Form CostForm
 	// Answer is nil until something was asked.
 	Answer *CostAnswer
 }

@@ -1,6 +1,7 @@
 package views
 
 import (
+	"net/url"
 	"strings"
 
 	"github.com/a-h/templ"
@@ -25,6 +26,8 @@ type TopUpReturnPage struct {
 	Note string
 	// CanTopUp is false for those who may only look.
 	CanTopUp bool
+	// NoDocument says that Stripe was asked for an invoice or receipt and has none.
+	NoDocument bool
 	// PollURL is this page with its query; empty is /wallet/top-ups/{ID}. The state that is shown is added as "seen": an
 	// answer of 204 keeps what is there, so that nothing is read out twice.
 	PollURL string
@@ -62,6 +65,16 @@ func (s TopUpState) poll() string {
 		return ""
 	}
 	return ""
+}
+
+// invoiceHref leads to the invoice, or else the receipt, of a payment for a top-up at Stripe; of the newest where none is
+// named.
+func invoiceHref(topUp, intent string) string {
+	to := "/wallet/top-ups/" + url.PathEscape(topUp) + "/invoice"
+	if intent != "" {
+		to += "?payment=" + url.QueryEscape(intent)
+	}
+	return to
 }
 
 func (p TopUpReturnPage) pollURL() string {

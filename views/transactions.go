@@ -256,7 +256,7 @@ type TransactionTopUp struct {
 	StartedBy         Doer
 	// Automatic says that nobody started it: StartedBy had allowed it.
 	Automatic bool
-	StartedAt         time.Time
+	StartedAt time.Time
 }
 
 func (t TransactionTopUp) startedLabel() string {

@@ -1,6 +1,7 @@
 package views
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/a-h/templ"
@@ -11,8 +12,9 @@ import (
 
 // Balance is the state of a wallet.
 type Balance struct {
-	// Balance is all the money in the wallet; Held is the part that is set aside for what is under way.
-	Balance, Held money.Pence
+	// Balance is all the money in the wallet; Held is the part that is set aside for what is under way, and Reserved what of
+	// that is on its way back to cards.
+	Balance, Held, Reserved money.Pence
 	// Debt is what is owed, as a positive amount.
 	Debt money.Pence
 	// USD is the balance in dollars, for orientation.
@@ -21,6 +23,8 @@ type Balance struct {
 	EstimatedCredits int64
 	// FrozenAt is since when nothing may be spent; zero where it may.
 	FrozenAt time.Time
+	// ClosedAt is since when the account is closed; zero while it is open.
+	ClosedAt time.Time
 	// Month is what was spent this month against the limit for all together.
 	Month Spending
 }
@@ -181,6 +185,31 @@ func (h Hold) title() string {
 type Preset struct {
 	USD   money.USDCents
 	Pence money.Pence
+	Shown Shown
+}
+
+// id names a part of the preset's form.
+func (p Preset) id(part string) string {
+	return "preset-" + strconv.FormatInt(int64(p.USD), 10) + "-" + part
+}
+
+// Shown is a quote as its form sends it back, by which one sees whether what was agreed to still counts.
+type Shown struct {
+	Pence money.Pence
+	// RateID is the version of the exchange rate it was made with.
+	RateID int64
+	At     time.Time
+}
+
+// hidden are its fields; none where nothing was shown.
+func (s Shown) hidden() []Fact {
+	if s == (Shown{}) {
+		return nil
+	}
+	return []Fact{
+		{"quoted_pence", strconv.FormatInt(int64(s.Pence), 10)}, {"quoted_rate", strconv.FormatInt(s.RateID, 10)},
+		{"quoted_at", strconv.FormatInt(s.At.Unix(), 10)},
+	}
 }
 
 // Quote is what an amount will cost, as the server computed it.
@@ -188,6 +217,7 @@ type Quote struct {
 	Pence            money.Pence
 	USD              money.USDCents
 	EstimatedCredits int64
+	Shown            Shown
 }
 
 // TopUpForm is the form for a custom amount, with what was typed and what is wrong with it.
@@ -201,6 +231,8 @@ type TopUpForm struct {
 	OfferSaving, SaveCard bool
 	// SavingWords are what is agreed to with that.
 	SavingWords string
+	// Was is what a quote that counts no more had said; zero where none has changed.
+	Was money.Pence
 }
 
 func (f TopUpForm) currency() string {
@@ -252,3 +284,9 @@ func WalletQuote(p WalletPage) templ.Component {
 
 // WalletTopUpForm answers a top-up that was refused with 422: the form again, with what was typed and what is wrong.
 func WalletTopUpForm(p WalletPage) templ.Component { return Part(Wallet(p), FragmentTopUpForm) }
+
+// WalletQuoteChanged answers a top-up whose price has changed since it was shown, with 422: the form with the price of now,
+// and that of the presets.
+func WalletQuoteChanged(p WalletPage) templ.Component {
+	return templ.Join(WalletTopUpForm(p), presetsAnew(p.Presets))
+}

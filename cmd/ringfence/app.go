@@ -120,6 +120,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 		DB: a.db, Jobs: inserter, Log: a.log, Now: now, Metrics: metrics,
 		StripeKey: cfg.StripeSecretKey.Reveal(), StripeBase: cfg.StripeAPIBase, WebhookSecrets: secrets,
 		CheckoutOrigins: checkoutOrigins(cfg), BaseURL: cfg.BaseURL, FreezeOnDispute: cfg.FreezeOnDispute,
+		DocumentOrigins: documentOrigins(cfg), CollectVATNumber: cfg.CollectVATNumber,
 		Min: money.Pence(cfg.TopUpMinPence), Max: money.Pence(cfg.TopUpMaxPence),
 	})
 	return a, err
@@ -183,10 +184,21 @@ func checkoutOrigins(cfg config.Config) []string {
 	for _, host := range cfg.CheckoutHosts {
 		origins = append(origins, "https://"+host)
 	}
+	return append(origins, sandboxOrigin(cfg)...)
+}
+
+// documentOrigins are where links to invoices and receipts lead: Stripe's own hosts for them
+// (https://docs.stripe.com/invoicing/hosted-invoice-page, https://docs.stripe.com/receipts).
+func documentOrigins(cfg config.Config) []string {
+	return append([]string{"https://invoice.stripe.com", "https://pay.stripe.com"}, sandboxOrigin(cfg)...)
+}
+
+// sandboxOrigin is the sandbox's, in development.
+func sandboxOrigin(cfg config.Config) []string {
 	if cfg.Development() && cfg.SandboxAddr != "" {
-		origins = append(origins, "http://"+cfg.SandboxAddr)
+		return []string{"http://" + cfg.SandboxAddr}
 	}
-	return origins
+	return nil
 }
 
 // openDatabase finds the database, starting the embedded one where none is configured, and brings it up to date.

@@ -146,7 +146,9 @@ func bankAsks(t *testing.T, s *site) {
 		t.Fatalf("the sandbox answers %s, %v", res.Status, err)
 	}
 	s.take(t, 700_00, "used-2")
-	until(t, "the bank to ask", func() bool { return s.count(t, `SELECT count(*) FROM auto_top_ups WHERE state = 'needs_authentication'`) == 1 })
+	until(t, "the bank to ask", func() bool {
+		return s.count(t, `SELECT count(*) FROM auto_top_ups WHERE state = 'needs_authentication'`) == 1
+	})
 	tab := s.tab(t, browsertest.View{}, owner)
 	tab.Open(s.base() + "/dashboard")
 	want(t, "the dashboard", tab.Text("#auto-attention"), "Your bank wants you to confirm an automatic top-up")

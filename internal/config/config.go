@@ -69,6 +69,10 @@ type Config struct {
 	CheckoutHosts []string `env:"RINGFENCE_CHECKOUT_HOSTS" envDefault:"checkout.stripe.com"`
 	// FreezeOnDispute has an open dispute freeze its organisation's wallet until it has ended.
 	FreezeOnDispute bool `env:"RINGFENCE_FREEZE_ON_DISPUTE" envDefault:"true"`
+	// CollectVATNumber has Stripe's page ask businesses for their VAT number, which then stands on the invoice.
+	CollectVATNumber bool `env:"RINGFENCE_COLLECT_VAT_NUMBER" envDefault:"true"`
+	// VATStatement is the sentence by which customers are told how prices and top-ups stand to VAT.
+	VATStatement string `env:"RINGFENCE_VAT_STATEMENT" envDefault:"Prices are in pounds and include any VAT that is due. A top-up is a prepayment: no VAT is added to it."`
 
 	// TwilioAccountSID and TwilioAuthToken are of the account that texts go through. They are set together; unset, texts are off.
 	TwilioAccountSID string `env:"TWILIO_ACCOUNT_SID"`

@@ -111,6 +111,8 @@ func TestProduction(t *testing.T) {
 	check("Auth", c.Auth, config.AuthLocal)
 	check("StripeAPIBase", c.StripeAPIBase, "https://api.stripe.com")
 	check("CheckoutHosts", c.CheckoutHosts, []string{"checkout.stripe.com"})
+	check("CollectVATNumber", c.CollectVATNumber, true)
+	check("VATStatement", c.VATStatement, "Prices are in pounds and include any VAT that is due. A top-up is a prepayment: no VAT is added to it.")
 	check("mail", c.SMTPURL.IsSet() || c.MailFrom != "" || c.LocalMailAddr() != "", false)
 	check("USDToGBP", int64(c.USDToGBP), 790000)
 	check("TopUpMinPence", c.TopUpMinPence, 500)
@@ -173,6 +175,8 @@ func TestAcceptedValues(t *testing.T) {
 		{"VAPI_API_BASE", "https://Proxy.example.com/vapi/", func(c config.Config) any { return c.VapiAPIBase }, "https://proxy.example.com/vapi"},
 		{"VAPI_API_BASE", "https://api.vapi.ai", func(c config.Config) any { return c.VapiAPIBase }, "https://api.vapi.ai"},
 		{"RINGFENCE_CHECKOUT_HOSTS", "checkout.stripe.com, Pay.Example.com", func(c config.Config) any { return c.CheckoutHosts }, []string{"checkout.stripe.com", "pay.example.com"}},
+		{"RINGFENCE_COLLECT_VAT_NUMBER", "false", func(c config.Config) any { return c.CollectVATNumber }, false},
+		{"RINGFENCE_VAT_STATEMENT", " Prices exclude VAT, which is added: £1 costs £1.20. ", func(c config.Config) any { return c.VATStatement }, "Prices exclude VAT, which is added: £1 costs £1.20."},
 		{"RINGFENCE_TRUSTED_PROXIES", "10.1.2.3/8, 2001:db8::/32", func(c config.Config) any { return c.TrustedProxies }, []string{"10.0.0.0/8", "2001:db8::/32"}},
 		{"RINGFENCE_LOG_LEVEL", "debug", func(c config.Config) any { return c.LogLevel }, slog.LevelDebug},
 		{"USD_TO_GBP_RATE", "0.812345", func(c config.Config) any { return int64(c.USDToGBP) }, 812345},
@@ -292,6 +296,9 @@ func TestEachFaultAlone(t *testing.T) {
 		{prod, "STRIPE_API_BASE", "http://127.0.0.1:8091", "not https"},
 		{prod, "STRIPE_API_BASE", "https://api.stripe.com/v1", "not a plain URL"},
 		{dev, "STRIPE_API_BASE", "http://stripe.example", "not https"},
+		{prod, "RINGFENCE_COLLECT_VAT_NUMBER", "perhaps", "neither true nor false"},
+		{prod, "RINGFENCE_VAT_STATEMENT", "two\nlines", "not a sentence on one line"},
+		{prod, "RINGFENCE_VAT_STATEMENT", strings.Repeat("x", 401), "not a sentence on one line"},
 		{texts, "TWILIO_ACCOUNT_SID", "SK00112233445566778899aabbccddeeff", "not an account's id"},
 		{texts, "TWILIO_ACCOUNT_SID", "AC0011", "not an account's id"},
 		{texts, "TWILIO_AUTH_TOKEN", "0123456789abcde", "not an auth token"},

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // maxTopUpPence bounds RINGFENCE_TOP_UP_MAX_PENCE: £100,000.
@@ -72,6 +74,20 @@ func (l *loader) check(c *Config) {
 	l.checkVapi(c)
 	l.checkCheckoutHosts(c.CheckoutHosts)
 	l.checkTopUps(c)
+	l.checkVATStatement(c)
+}
+
+// maxVATStatement bounds RINGFENCE_VAT_STATEMENT, in bytes.
+const maxVATStatement = 400
+
+// checkVATStatement wants a sentence or a few, on one line.
+func (l *loader) checkVATStatement(c *Config) {
+	c.VATStatement = strings.TrimSpace(c.VATStatement)
+	if len(c.VATStatement) > maxVATStatement || !utf8.ValidString(c.VATStatement) || strings.ContainsFunc(c.VATStatement, unicode.IsControl) {
+		l.fault("RINGFENCE_VAT_STATEMENT", &problem{
+			"is not a sentence on one line", fmt.Sprintf("Say in at most %d bytes whether your prices include VAT, or leave it unset.", maxVATStatement),
+		})
+	}
 }
 
 // checkTwilio wants an account's id and its token together. Without a number to send from, texts wait for numbers of the

@@ -141,6 +141,8 @@ func TestMasked(t *testing.T) {
 		{"STRIPE_API_BASE", "http://127.0.0.1:8091", config.FromDefault},
 		{"RINGFENCE_CHECKOUT_HOSTS", "checkout.stripe.com", config.FromDefault},
 		{"RINGFENCE_FREEZE_ON_DISPUTE", "true", config.FromDefault},
+		{"RINGFENCE_COLLECT_VAT_NUMBER", "true", config.FromDefault},
+		{"RINGFENCE_VAT_STATEMENT", c.VATStatement, config.FromDefault},
 		{"TWILIO_ACCOUNT_SID", c.TwilioAccountSID, config.FromGeneration},
 		{"TWILIO_AUTH_TOKEN", "[secret]", config.FromGeneration},
 		{"TWILIO_API_BASE", "http://127.0.0.1:8091", config.FromDefault},

@@ -713,11 +713,11 @@ func TestManualBesideAutomatic(t *testing.T) {
 	if top.ID == id || top.Automatic || top.State != payments.Open || top.CheckoutURL == "" {
 		t.Errorf("the customer was given %+v", top)
 	}
-	saving, err := d.svc.StartTopUpKeepingCard(t.Context(), d.org, d.user, "50.00", "gbp")
+	saving, err := d.svc.StartTopUpKeepingCard(t.Context(), d.org, d.user, "50.00", "gbp", payments.Shown{})
 	if err != nil || saving.ID == top.ID || !saving.SaveCard {
 		t.Errorf("to keep the card is another wish: %+v, %v", saving, err)
 	}
-	if again, err := d.svc.StartTopUpKeepingCard(t.Context(), d.org, d.user, "50.00", "gbp"); err != nil || again.ID != saving.ID {
+	if again, err := d.svc.StartTopUpKeepingCard(t.Context(), d.org, d.user, "50.00", "gbp", payments.Shown{}); err != nil || again.ID != saving.ID {
 		t.Errorf("once more: %+v, %v", again, err)
 	}
 	if open, err := d.svc.Unfinished(t.Context(), d.org, d.user); err != nil || len(open) != 2 {
@@ -759,7 +759,7 @@ func TestAuthentication(t *testing.T) {
 	}
 	d.charged("so far", 0)
 
-	top, err := d.svc.StartTopUpKeepingCard(t.Context(), d.org, d.user, "50.00", "gbp")
+	top, err := d.svc.StartTopUpKeepingCard(t.Context(), d.org, d.user, "50.00", "gbp", payments.Shown{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,6 +56,8 @@ const (
 	removedByOwner  = "by its owner"
 	removedReplaced = "another one was saved"
 	removedAtStripe = "Stripe does not have it any more"
+	// removedByClosing ends it with the account.
+	removedByClosing = "the account was closed"
 )
 
 // RemoveCard removes the organisation's saved card. Automatic top-ups stop with that. underWay says that Stripe had been
@@ -102,8 +104,11 @@ func removeCard(ctx context.Context, tx *db.Tx, org uuid.UUID, a *autoTopUpRow, 
 		return nil
 	}
 	reason := "The saved card was removed."
-	if why == removedAtStripe {
+	switch why {
+	case removedAtStripe:
 		reason = "Stripe does not have the saved card any more."
+	case removedByClosing:
+		reason = "The account was closed, and the saved card removed."
 	}
 	return a.stop(ctx, tx, reason, card.PaymentMethod, card, actor)
 }

@@ -28,7 +28,7 @@ const (
 // paidKeeping pays a top-up of £50.00 with a test card that is to be kept, and has it credited. The card is not known yet.
 func (d *auto) paidKeeping(number string) payments.TopUp {
 	d.t.Helper()
-	top, err := d.svc.StartTopUpKeepingCard(d.t.Context(), d.org, d.user, "50.00", "gbp")
+	top, err := d.svc.StartTopUpKeepingCard(d.t.Context(), d.org, d.user, "50.00", "gbp", payments.Shown{})
 	if err != nil {
 		d.t.Fatal(err)
 	}

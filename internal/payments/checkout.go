@@ -26,8 +26,14 @@ const (
 func (s *Service) openSession(ctx context.Context, t TopUp) (TopUp, error) {
 	var session *stripe.CheckoutSession
 	customer, err := s.customer(ctx, t)
+	collectVAT := false
 	if err == nil {
-		session, err = s.stripe.CheckoutSessions.New(s.sessionParams(ctx, t, customer))
+		collectVAT, err = s.collectsVAT(ctx, t)
+	}
+	if err == nil {
+		p := s.sessionParams(ctx, t, customer)
+		invoiced(p, collectVAT)
+		session, err = s.stripe.CheckoutSessions.New(p)
 	}
 	if err != nil {
 		if e, ok := errors.AsType[*stripe.Error](err); ok && e.HTTPStatusCode == http.StatusConflict {

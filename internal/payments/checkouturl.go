@@ -14,11 +14,11 @@ const maxCheckoutURL = 2048
 // info or any port that the origin does not have. Everything that parsers disagree about is refused, not interpreted.
 func CheckURL(raw string, origins []string) error {
 	if len(raw) > maxCheckoutURL {
-		return errors.New("the checkout address is too long")
+		return errors.New("the address is too long")
 	}
 	for i := range len(raw) {
 		if c := raw[i]; c < 0x21 || c > 0x7e || c == '\\' {
-			return errors.New("the checkout address holds a character that has no place in it")
+			return errors.New("the address holds a character that has no place in it")
 		}
 	}
 	for _, origin := range origins {
@@ -27,12 +27,12 @@ func CheckURL(raw string, origins []string) error {
 		}
 		u, err := url.Parse(raw)
 		if err != nil {
-			return errors.New("the checkout address cannot be parsed")
+			return errors.New("the address cannot be parsed")
 		}
 		if u.User != nil || u.Scheme+"://"+u.Host != origin {
-			return errors.New("the checkout address reads differently to different parsers")
+			return errors.New("the address reads differently to different parsers")
 		}
 		return nil
 	}
-	return errors.New("the checkout address is not on an allowed host")
+	return errors.New("the address is not on an allowed host")
 }

@@ -70,6 +70,10 @@ func (s *Service) CloseAccount(ctx context.Context, r ClosingRequest) (p Closing
 		if _, err := wallet.Sentence("reason", r.Reason); err != nil {
 			return err
 		}
+		// Before the wallet, as everywhere: see autotopup.go.
+		if err := forgetCard(ctx, tx, r.OrgID, r.Actor); err != nil {
+			return err
+		}
 		if err := wallet.Lock(ctx, tx, r.OrgID); err != nil {
 			return err
 		}
@@ -96,6 +100,20 @@ func (s *Service) CloseAccount(ctx context.Context, r ClosingRequest) (p Closing
 		s.endCheckouts(ctx, r.OrgID)
 	}
 	return p, err
+}
+
+// forgetCard removes the saved card of an account that is closed, so that opening it again charges nothing that its owner
+// has not agreed to anew. A sweep tells Stripe.
+func forgetCard(ctx context.Context, tx *db.Tx, org uuid.UUID, actor audit.Actor) error {
+	a, err := lockAutoTopUp(ctx, tx, org)
+	if err != nil {
+		return err
+	}
+	card, err := activeCard(ctx, tx, org)
+	if err != nil || card == nil {
+		return err
+	}
+	return removeCard(ctx, tx, org, a, *card, removedByClosing, actor)
 }
 
 // endCheckouts has Stripe end the Checkout pages on which an organisation could still pay. Nothing depends on it.

@@ -9,6 +9,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/stripe/stripe-go/v76"
 
+	"ringfence/db/dbtest"
+	"ringfence/internal/audit"
 	"ringfence/internal/fault"
 	"ringfence/internal/money"
 	"ringfence/internal/payments"
@@ -142,4 +144,31 @@ func TestClosingWaits(t *testing.T) {
 	if n := c.count(`SELECT count(*) FROM withdrawals`); n != 0 {
 		t.Errorf("%d withdrawals of nothing", n)
 	}
+}
+
+// TestClosingForgetsTheCard: what an owner had allowed ends with the account, and opening it again brings nothing back.
+func TestClosingForgetsTheCard(t *testing.T) {
+	t.Parallel()
+	d := newAuto(t, goodCard)
+	plan, err := d.svc.PlanClosing(t.Context(), d.org)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := payments.ClosingRequest{ID: uuid.Must(uuid.NewV7()), OrgID: d.org, Parts: plan.Withdrawal.Text(), Reason: "leaves us", Actor: audit.System("test")}
+	if _, err := d.svc.CloseAccount(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	d.stand("closed", payments.AutoStopped)
+	if v := d.now(); v.Card != nil || v.Reason != "The account was closed, and the saved card removed." {
+		t.Errorf("the card is %+v, and it stands as %+v", v.Card, v)
+	}
+	if n := len(d.told("autotopup_ended")); n != 1 {
+		t.Errorf("it is told %d times", n)
+	}
+	dbtest.Super(t, d.url, `UPDATE wallets SET closed_at = NULL, closed_reason = '' WHERE org_id = $1`, d.org)
+	dbtest.Super(t, d.url, `UPDATE organizations SET closed_at = NULL WHERE id = $1`, d.org)
+	if d.round() != 0 || d.later(time.Hour) != 0 {
+		t.Error("an account that was opened again is charged without being asked")
+	}
+	d.charged("after all", 0)
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 
 	"ringfence/db/dbtest"
-	"ringfence/internal/money"
 	"ringfence/internal/payments"
 	"ringfence/internal/wallet/wallettest"
 )
@@ -24,11 +23,11 @@ func (f *fixture) nightly() payments.Report {
 	return r
 }
 
-// planted credits a payment of the amount that Stripe need not know, by an event that somebody could sign.
-func (f *fixture) planted(intent string, amount money.Pence) {
+// planted credits £50.00 for a payment that Stripe need not know, by an event that somebody could sign.
+func (f *fixture) planted(intent string) {
 	f.t.Helper()
-	topUp := f.topUp(f.org, amount)
-	f.accept(event{id: "evt_" + intent, kind: "payment_intent.succeeded", topUp: topUp, intent: intent, amount: amount, customer: "cus_second"})
+	topUp := f.topUp(f.org, 50_00)
+	f.accept(event{id: "evt_" + intent, kind: "payment_intent.succeeded", topUp: topUp, intent: intent, amount: 50_00, customer: "cus_second"})
 	f.work("evt_" + intent)
 }
 
@@ -45,16 +44,16 @@ func TestCreditsThatStripeDoesNotConfirm(t *testing.T) {
 	t.Parallel()
 	f, l := paid(t)
 	dbtest.Super(t, f.url, `UPDATE organizations SET created_at = '2020-01-01'`)
-	f.planted("pi_old", 50_00)
+	f.planted("pi_old")
 	l.pay("pi_old", f.topUpOf("pi_old"), "cus_second", 50_00)
-	f.planted("pi_forged", 50_00)
-	f.planted("pi_cancelled", 50_00)
+	f.planted("pi_forged")
+	f.planted("pi_cancelled")
 	l.pay("pi_cancelled", f.topUpOf("pi_cancelled"), "cus_second", 50_00)
-	f.planted("pi_less", 50_00)
+	f.planted("pi_less")
 	l.pay("pi_less", f.topUpOf("pi_less"), "cus_second", 5_00)
-	f.planted("pi_euros", 50_00)
+	f.planted("pi_euros")
 	l.pay("pi_euros", f.topUpOf("pi_euros"), "cus_second", 50_00)
-	f.planted("pi_elsewhere", 50_00)
+	f.planted("pi_elsewhere")
 	l.pay("pi_elsewhere", f.topUpOf("pi_old"), "cus_second", 50_00)
 	l.change(func(l *till) {
 		l.unlisted = []string{"pi_old", "pi_less", "pi_euros", "pi_elsewhere"}
@@ -129,7 +128,7 @@ func TestCreditsAreLookedForSparingly(t *testing.T) {
 			}
 		}
 	})
-	f.planted("pi_measured", 50_00)
+	f.planted("pi_measured")
 	dbtest.Super(t, f.url, `UPDATE top_ups SET session_id = 'measurement' WHERE id = $1`, f.topUpOf("pi_measured"))
 	sample, err := f.svc.NewSample(t.Context(), wallettest.Org(t, f.db, "Stripe webhook test", 0), f.user)
 	if err != nil {
@@ -146,7 +145,7 @@ func TestCreditsAreLookedForSparingly(t *testing.T) {
 	if r := f.nightly(); len(r.Disagreements) != 0 || len(asked) != 0 {
 		t.Errorf("%+v; asked about %v", r.Disagreements, asked)
 	}
-	f.planted("pi_late", 50_00)
+	f.planted("pi_late")
 	l.pay("pi_late", f.topUpOf("pi_late"), "cus_second", 50_00)
 	l.change(func(l *till) { l.unlisted = []string{"pi_late"} })
 	f.clock.Advance(time.Hour)

@@ -4,7 +4,7 @@
 // transaction ([Service.Accept]). And a payment is credited exactly once, whatever order, number or time its events come
 // in ([Service.Process]): whether to credit never depends on a top-up's state, only on the payment's own row and key.
 //
-// Lock order, everywhere in this package: events, top-ups, payments, wallets, each in ascending order of its key.
+// Lock order, everywhere in this package: events, top-ups, payments, parts of withdrawals, wallets, each in ascending order of its key.
 package payments
 
 import (
@@ -47,12 +47,16 @@ type Options struct {
 	WebhookSecrets []string
 	// CheckoutOrigins are the only places a browser is sent to, such as "https://checkout.stripe.com".
 	CheckoutOrigins []string
+	// DocumentOrigins are the only places that links to invoices and receipts lead to; none means that there are no links.
+	DocumentOrigins []string
 	// BaseURL is ours, without a path: where Checkout sends the customer back to.
 	BaseURL string
 	// Min and Max bound one top-up, in pence.
 	Min, Max money.Pence
 	// FreezeOnDispute has an open dispute freeze its organisation's wallet.
 	FreezeOnDispute bool
+	// CollectVATNumber has Stripe's page ask businesses for their VAT number.
+	CollectVATNumber bool
 	// Metrics may be nil.
 	Metrics *Metrics
 }
@@ -74,8 +78,11 @@ type Service struct {
 	fresh    hints
 	outbox   *batch.Group[EventBatch, []string] // stored events to be worked; the answer is those for which Stripe has to be asked
 	freezing bool
-	lookout  lookout
-	refused  refusals
+
+	documents  []string // the origins of invoices and receipts
+	collectVAT bool
+	lookout    lookout
+	refused    refusals
 }
 
 // New makes the service. It refuses what would make signatures or redirects meaningless.
@@ -107,6 +114,7 @@ func New(o Options) (*Service, error) {
 		livemode: strings.HasPrefix(o.StripeKey, "sk_live_") || strings.HasPrefix(o.StripeKey, "rk_live_"),
 		secrets:  o.WebhookSecrets, origins: o.CheckoutOrigins, baseURL: o.BaseURL,
 		min: o.Min, max: o.Max, metrics: o.Metrics, freezing: o.FreezeOnDispute,
+		documents: o.DocumentOrigins, collectVAT: o.CollectVATNumber,
 	}
 	s.lookout.endpoints = &Endpoints{stripe: s.stripe, url: o.BaseURL + WebhookPath}
 	s.lookout.standIn = !strings.HasPrefix(o.StripeBase, "https://") // production insists on it

@@ -197,10 +197,10 @@ func (s *Service) StartTopUp(ctx context.Context, org, user uuid.UUID, amount, c
 	return s.startTopUp(ctx, org, user, amount, currency, Shown{}, false)
 }
 
-// StartTopUpKeepingCard is [Service.StartTopUp] for a payer who agrees to [SaveCardWords]: once it is paid, its card is
+// StartTopUpKeepingCard is [Service.StartShownTopUp] for a payer who agrees to [SaveCardWords]: once it is paid, its card is
 // the organisation's saved card.
-func (s *Service) StartTopUpKeepingCard(ctx context.Context, org, user uuid.UUID, amount, currency string) (TopUp, error) {
-	return s.startTopUp(ctx, org, user, amount, currency, Shown{}, true)
+func (s *Service) StartTopUpKeepingCard(ctx context.Context, org, user uuid.UUID, amount, currency string, shown Shown) (TopUp, error) {
+	return s.startTopUp(ctx, org, user, amount, currency, shown, true)
 }
 
 func (s *Service) startTopUp(ctx context.Context, org, user uuid.UUID, amount, currency string, shown Shown, saveCard bool) (TopUp, error) {

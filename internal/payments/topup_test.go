@@ -424,6 +424,8 @@ func TestStartTopUpAsksStripeForExactlyThis(t *testing.T) {
 		"payment_intent_data[metadata][top_up_id]": {id}, "payment_intent_data[metadata][org_id]": {d.org.String()},
 		"payment_intent_data[description]": {"Wallet top-up"},
 		"adaptive_pricing[enabled]":        {"false"},
+		"invoice_creation[enabled]":        {"true"}, "invoice_creation[invoice_data][description]": {"Prepayment into a wallet for calls, texts and numbers."},
+		"invoice_creation[invoice_data][metadata][top_up_id]": {id}, "invoice_creation[invoice_data][metadata][org_id]": {d.org.String()},
 	}
 	calls := d.line.heard(makeSession)
 	if len(calls) != 1 || calls[0].key != "topup:"+id+":1" || !maps.EqualFunc(calls[0].form, wantForm, slices.Equal) {

@@ -20,7 +20,7 @@ import (
 type switchboard struct {
 	*httptest.Server
 	asked  atomic.Int64
-	answer atomic.Value // func(http.ResponseWriter, *http.Request)
+	answer atomic.Pointer[http.HandlerFunc]
 }
 
 func newSwitchboard(t *testing.T) *switchboard {
@@ -28,13 +28,13 @@ func newSwitchboard(t *testing.T) *switchboard {
 	b := &switchboard{}
 	b.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.asked.Add(1)
-		b.answer.Load().(func(http.ResponseWriter, *http.Request))(w, r)
+		(*b.answer.Load())(w, r)
 	}))
 	t.Cleanup(b.Close)
 	return b
 }
 
-func (b *switchboard) answers(fn func(http.ResponseWriter, *http.Request)) { b.answer.Store(fn) }
+func (b *switchboard) answers(fn http.HandlerFunc) { b.answer.Store(&fn) }
 
 // has answers with endpoints.
 func (b *switchboard) has(endpoints ...map[string]any) {

@@ -152,6 +152,17 @@ type WithdrawalRequest struct {
 	Actor audit.Actor
 }
 
+// CheckWithdrawal checks a request as Withdraw does, but for its parts, and gives its plan, without doing anything.
+func (s *Service) CheckWithdrawal(ctx context.Context, r WithdrawalRequest) (p WithdrawalPlan, err error) {
+	if _, err := wallet.Sentence("reason", r.Reason); err != nil {
+		return p, err
+	}
+	if r.Amount <= 0 {
+		return p, fault.Field("amount", "Enter an amount above zero.")
+	}
+	return s.PlanWithdrawal(ctx, r.OrgID, r.Amount)
+}
+
 // PlanChanged is the error of a withdrawal that would go another way than was shown: nothing was done.
 type PlanChanged struct{ Now WithdrawalPlan }
 

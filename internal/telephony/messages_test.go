@@ -554,12 +554,14 @@ func TestCallbacks(t *testing.T) {
 	if err := d.twilio.Mark(m.SID.String, "failed", 30008); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
-	for d.message(m.ID).State != telephony.Failed {
-		if time.Now().After(deadline) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(10 * time.Second); d.message(m.ID).State != telephony.Failed; {
+		select {
+		case <-tick.C:
+		case <-deadline:
 			t.Fatalf("still %s; callbacks %+v", d.message(m.ID).State, d.twilio.Callbacks(m.SID.String))
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	d.wantWallet(100, 0) // it was charged when it was handed over, and is given back
 	if err := d.StatusChanged(t.Context(), uuid.NewString(), "SM1", "delivered", ""); err != nil {
@@ -667,6 +669,11 @@ func TestTenants(t *testing.T) {
 	m := d.send(d.text("k", "Hello"))
 	if _, err := d.Message(t.Context(), d.other, m.ID); !fault.Is(err, fault.NotFound) {
 		t.Errorf("another's text: %v", err)
+	}
+	for org, want := range map[uuid.UUID]uuid.UUID{d.org: m.ID, d.other: uuid.Nil} {
+		if got, err := d.PaidBy(t.Context(), org, m.HoldID); err != nil || got != want {
+			t.Errorf("the hold pays for text %s, %v, want %s", got, err, want)
+		}
 	}
 	if list, err := d.List(t.Context(), d.other, uuid.Nil, 10); err != nil || len(list) != 0 {
 		t.Errorf("%d texts are listed, %v", len(list), err)
