@@ -9,8 +9,8 @@
 #   KEY=$KEY docs/gates.sh
 #
 # BASE is where the server is, KEY an API key with every scope, and TO whom the text is sent to. It needs 1200p and the
-# first prices of the rate card; it spends 40p, and sets the rest aside and frees it again. No other program should spend
-# from this wallet meanwhile.
+# first prices of the rate card; it spends 40p, and sets the rest aside and frees it again. With BUY=1 it buys a number as
+# well, for 1000p more, and releases it. No other program should spend from this wallet meanwhile.
 set -eu
 BASE=${BASE:-http://127.0.0.1:8080}
 TO=${TO:-+447400123456}
@@ -175,7 +175,42 @@ ask POST /api/v1/messages text-refused "$text"
 refused 10 5
 free
 
-gate "Gate 3: a phone number, as a hold"
+gate "Gate 3: a phone number"
+ask GET '/api/v1/numbers/available?country=US&type=local'
+is 200 "$STATUS" "the numbers for sale"
+number=$(printf '%s\n' "$ANSWER" | sed -n 's/^[^+]*"phone_number":"\(+[0-9]*\)".*/\1/p')
+leave 999
+ask POST /api/v1/numbers buy "{\"phone_number\":\"$number\"}"
+refused 1000 999
+free
+wallet
+ask POST /api/v1/numbers nonsense '{"phone_number":"+1"}'
+is "422 phone_number" "$STATUS $(field field)" "the status of what is no number, and its field"
+costs 0
+ok "what is no number: 422, nothing charged"
+if [ -n "${BUY:-}" ]; then
+	ask POST /api/v1/numbers buy "{\"phone_number\":\"$number\"}"
+	is "201 $number" "$STATUS $(field phone_number)" "buying exactly the number that was listed"
+	id=$(field id)
+	ask POST /api/v1/numbers buy "{\"phone_number\":\"$number\"}"
+	is "201 $id" "$STATUS $(field id)" "the same again"
+	has 'Idempotent-Replayed: true'
+	tries=0
+	until ask GET "/api/v1/numbers/$id" && [ "$(field state)" = active ]; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 60 ] || is active "$(field state)" "the number's state after a minute"
+		sleep 1
+	done
+	costs 1000
+	ok "enough: bought, 1000p charged when it became active; the same key again: the same number"
+	STATUS=$(curl -sS --max-time 30 -o "$DIR/answer" -w '%{http_code}' -X DELETE -H "Authorization: Bearer $KEY" "$BASE/api/v1/numbers/$id")
+	ANSWER=$(cat "$DIR/answer")
+	is "202 releasing" "$STATUS $(field state)" "releasing it"
+	costs 0
+	ok "released: nothing more is charged"
+fi
+
+gate "Gate 3: a phone number of your own, as a hold"
 wallet
 ask POST /api/v1/holds number '{"action":"number","quantity":1}'
 is 201 "$STATUS" "the status of a hold"

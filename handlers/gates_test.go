@@ -39,6 +39,7 @@ import (
 func TestGates(t *testing.T) {
 	g := newGatehouse(t)
 	t.Run("gate 1, an account that is known and active", g.knownAndActive)
+	t.Run("gate 3, a phone number that we buy", g.buysNumbers)
 	for _, e := range []errand{
 		{
 			name: "gate 2, a text", path: "/api/v1/messages", body: `{"to":"+447400123456","body":"Your table is booked, {org}"}`,
@@ -57,7 +58,7 @@ func TestGates(t *testing.T) {
 			failed: http.StatusServiceUnavailable,
 		},
 		{
-			name: "gate 3, a phone number", path: "/api/v1/holds", body: `{"action":"number","quantity":1}`, another: `{"action":"number","quantity":2}`,
+			name: "gate 3, a phone number by a hold", path: "/api/v1/holds", body: `{"action":"number","quantity":1}`, another: `{"action":"number","quantity":2}`,
 			status: http.StatusCreated, needs: 1000, price: 1000, held: true,
 			done: `SELECT count(*) FROM holds WHERE org_id = $1 AND action = 'number' AND state = 'captured'`,
 		},

@@ -322,8 +322,8 @@ func TestNumbersAPI(t *testing.T) {
 		}
 	}
 	for body, want := range map[string]string{
-		`{"phone_number":"+1"}`: "phone_number ",
-		`{"phone_number":""}`:   "phone_number ",
+		`{"phone_number":"+1"}`: "phone_number invalid",
+		`{"phone_number":""}`:   "phone_number invalid",
 		fmt.Sprintf(`{"phone_number":%q}`, first["phone_number"]): "phone_number address_required",
 	} {
 		_, p := ask("POST", "/api/v1/numbers", body, 422)
