@@ -57,7 +57,7 @@ func (a *app) close(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if err == nil {
 		_, err = a.Payments.CloseAccount(r.Context(), payments.ClosingRequest{ID: key, OrgID: org, Reason: reason, Parts: form.Get("parts"), Actor: v.who.Actor()})
 	}
-	_, changed := errors.AsType[*payments.PlanChanged](err)
+	_, changed := errors.AsType[*payments.PlanChangedError](err)
 	wrong := fault.As(err)
 	switch {
 	case err == nil:

@@ -30,10 +30,20 @@ func TestSetRate(t *testing.T) {
 		t.Error("an organisation's own page has the exchange rate")
 	}
 	for _, c := range []struct{ field, value, says string }{
-		{"rate", "0", "above 0"}, {"rate", "10", "below 10"}, {"rate", "abc", "digits and a point"}, {"rate", "0.1234567", "six decimals"},
-		{"rate", "", "Enter a rate"}, {"rate", "0,79", "digits and a point"}, {"rate", "-1", "digits and a point"},
-		{"source", "", "Say in at most 200"}, {"source", "a\x00b", "in one line"}, {"source", strings.Repeat("x", 201), "at most 200"},
-		{"reason", "", "Give a reason"}, {"reason", "a\x00b", "one line"}, {"starts", "yesterday", "Enter a date"}, {"starts", "2020-01-01T00:00", "has passed"},
+		{"rate", "0", "above 0"},
+		{"rate", "10", "below 10"},
+		{"rate", "abc", "digits and a point"},
+		{"rate", "0.1234567", "six decimals"},
+		{"rate", "", "Enter a rate"},
+		{"rate", "0,79", "digits and a point"},
+		{"rate", "-1", "digits and a point"},
+		{"source", "", "Say in at most 200"},
+		{"source", "a\x00b", "in one line"},
+		{"source", strings.Repeat("x", 201), "at most 200"},
+		{"reason", "", "Give a reason"},
+		{"reason", "a\x00b", "one line"},
+		{"starts", "yesterday", "Enter a date"},
+		{"starts", "2020-01-01T00:00", "has passed"},
 	} {
 		res := b.send(path, path, rateFields(c.field, c.value))
 		wantStatus(t, fmt.Sprintf("%s %.20q", c.field, c.value), res, http.StatusUnprocessableEntity)

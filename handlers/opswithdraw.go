@@ -68,7 +68,7 @@ func (a *app) withdraw(w http.ResponseWriter, r *http.Request, v *visit) error {
 	confirmed, changed := form.Get("confirm") == "yes", false
 	if err == nil && confirmed {
 		_, err = a.Payments.Withdraw(r.Context(), request)
-		if now, ok := errors.AsType[*payments.PlanChanged](err); ok {
+		if now, ok := errors.AsType[*payments.PlanChangedError](err); ok {
 			plan, changed, err = now.Now, true, nil
 		}
 	} else if err == nil {

@@ -79,8 +79,14 @@ func TestWithdrawPages(t *testing.T) {
 		return f
 	}
 	for _, c := range []struct{ field, value, says string }{
-		{"amount", "", "Enter an amount"}, {"amount", "0", "above zero"}, {"amount", "-1", "minus"}, {"amount", "50.01", "Only £50.00"},
-		{"amount", "1000000", "Only £50.00"}, {"reason", " ", "Give a reason"}, {"reason", "a\x00b", "one line"}, {"reason", strings.Repeat("x", 501), "at most 500"},
+		{"amount", "", "Enter an amount"},
+		{"amount", "0", "above zero"},
+		{"amount", "-1", "minus"},
+		{"amount", "50.01", "Only £50.00"},
+		{"amount", "1000000", "Only £50.00"},
+		{"reason", " ", "Give a reason"},
+		{"reason", "a\x00b", "one line"},
+		{"reason", strings.Repeat("x", 501), "at most 500"},
 	} {
 		for _, press := range []string{"", "yes"} {
 			res := b.send(path, path, fields(c.field, c.value, "confirm", press))

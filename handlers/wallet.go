@@ -163,7 +163,7 @@ func (a *app) startTopUp(w http.ResponseWriter, r *http.Request, v *visit) error
 		start = a.Payments.StartTopUpKeepingCard
 	}
 	t, err := start(r.Context(), v.who.OrgID, v.who.UserID, form.Amount, form.Currency, shownOf(r.PostForm))
-	if changed, ok := errors.AsType[*payments.QuoteChanged](err); ok {
+	if changed, ok := errors.AsType[*payments.QuoteChangedError](err); ok {
 		form.Was = changed.Was
 		return a.showTopUpForm(w, r, v, answerTo(fault.Invalid).status, form, a.quoted(changed.Now))
 	}

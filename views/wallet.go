@@ -207,7 +207,8 @@ func (s Shown) hidden() []Fact {
 		return nil
 	}
 	return []Fact{
-		{"quoted_pence", strconv.FormatInt(int64(s.Pence), 10)}, {"quoted_rate", strconv.FormatInt(s.RateID, 10)},
+		{"quoted_pence", strconv.FormatInt(int64(s.Pence), 10)},
+		{"quoted_rate", strconv.FormatInt(s.RateID, 10)},
 		{"quoted_at", strconv.FormatInt(s.At.Unix(), 10)},
 	}
 }

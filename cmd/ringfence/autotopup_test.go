@@ -127,8 +127,6 @@ func topsItselfUp(t *testing.T, s *site) {
 	watching.Leave(`#auto-recent a[href^="/wallet/top-ups/"]`)
 	want(t, "its page", watching.Text("#top-up-state"), "£700.00 was added.")
 	watching.Open(s.base() + "/wallet")
-	watching.Leave(`#transactions a, #all-transactions`)
-	watching.Open(s.base() + "/wallet")
 	if n := watching.Count("#open-top-ups"); n != 0 {
 		t.Error("the wallet asks somebody to finish an automatic top-up")
 	}

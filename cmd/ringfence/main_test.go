@@ -273,7 +273,7 @@ func (p *program) booksAgree(t testing.TB) {
 		AmountPence   int64  `db:"amount_pence"`
 	}
 	dbtest.Select(t, p.getenv("DATABASE_URL"), &ours, `
-		SELECT * FROM (
+		SELECT payment_intent, amount_pence FROM (
 		    SELECT payment_intent, amount_pence - coalesce((SELECT sum(amount_pence) FROM reversals r WHERE r.payment_intent = c.payment_intent), 0)::bigint AS amount_pence
 		    FROM credits c) left_of WHERE amount_pence <> 0 ORDER BY payment_intent`)
 	credited := map[string]int64{}

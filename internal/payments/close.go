@@ -64,7 +64,7 @@ type ClosingRequest struct {
 // ended, as far as Stripe answers; a payment that arrives all the same is credited, and shows.
 //
 // Errors: Invalid with the field "reason"; a Conflict where it cannot be closed as it stands, or is closed already; a
-// *PlanChanged where the money would go another way than was shown.
+// *PlanChangedError where the money would go another way than was shown.
 func (s *Service) CloseAccount(ctx context.Context, r ClosingRequest) (p ClosingPlan, err error) {
 	err = s.db.InTx(ctx, []uuid.UUID{r.OrgID}, func(ctx context.Context, tx *db.Tx) error {
 		if _, err := wallet.Sentence("reason", r.Reason); err != nil {
@@ -81,7 +81,7 @@ func (s *Service) CloseAccount(ctx context.Context, r ClosingRequest) (p Closing
 			return err
 		}
 		if p.Withdrawal.Text() != r.Parts {
-			return &PlanChanged{Now: p.Withdrawal}
+			return &PlanChangedError{Now: p.Withdrawal}
 		}
 		if p.PaysBack > 0 {
 			if _, err := s.withdraw(ctx, tx, WithdrawalRequest{

@@ -42,7 +42,7 @@ func TestCloseAccount(t *testing.T) {
 		bad := r
 		spoil(&bad)
 		_, err := c.svc.CloseAccount(t.Context(), bad)
-		if _, changed := errors.AsType[*payments.PlanChanged](err); !changed && (err == nil || fault.As(err).Field != "reason") {
+		if _, changed := errors.AsType[*payments.PlanChangedError](err); !changed && (err == nil || fault.As(err).Field != "reason") {
 			t.Errorf("%+v: %v", bad, err)
 		}
 	}

@@ -58,7 +58,8 @@ func (s *Service) PayBack(ctx context.Context, job PayBackJob) error {
 		if err != nil || !found {
 			return err
 		}
-		if err := s.payPartBack(ctx, p); err != nil {
+		gone, err := s.payPartBack(ctx, p)
+		if err != nil || gone { // nobody waits for Stripe again in this round
 			return err
 		}
 	}
@@ -89,25 +90,31 @@ func (s *Service) takePart(ctx context.Context, job PayBackJob) (p openPart, fou
 	return p, found, err
 }
 
-// payPartBack has the part refunded and the refund booked, or says why not. What an error says of Stripe is kept with the
-// part.
-func (s *Service) payPartBack(ctx context.Context, p openPart) error {
+// payPartBack has the part refunded and the refund booked, or keeps with the part why not. It reports whether Stripe does not
+// answer at all.
+func (s *Service) payPartBack(ctx context.Context, p openPart) (gone bool, err error) {
 	asking, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	listed, err := s.refundsOf(asking, p.Intent)
 	if err != nil {
-		return s.partUnanswered(ctx, p, fmt.Errorf("couldn't ask Stripe for the payment's refunds: %w", err))
+		return !answered(err), s.partUnanswered(ctx, p, fmt.Errorf("couldn't ask Stripe for the payment's refunds: %w", err))
 	}
 	r := p.among(listed)
 	if r == nil {
 		if left := p.Charge - taken(listed); p.Amount > left {
-			return s.refusePart(ctx, p, fmt.Sprintf("Only %s of this payment is left to refund.", max(left, 0)))
+			return false, s.refusePart(ctx, p, fmt.Sprintf("Only %s of this payment is left to refund.", max(left, 0)))
 		}
 		if r, err = s.stripe.Refunds.New(p.params(asking)); err != nil {
-			return s.partFailed(ctx, p, err)
+			return !answered(err), s.partFailed(ctx, p, err)
 		}
 	}
-	return s.bookPart(ctx, p, r)
+	return false, s.bookPart(ctx, p, r)
+}
+
+// answered reports whether an error is Stripe's own.
+func answered(err error) bool {
+	_, ok := errors.AsType[*stripe.Error](err)
+	return ok
 }
 
 // params are a function of the stored row alone: Stripe refuses a repeated key with other parameters.

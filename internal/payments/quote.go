@@ -24,20 +24,20 @@ type Shown struct {
 	At time.Time
 }
 
-// QuoteChanged is the error of a top-up whose price is not the one that its page showed: nothing was started. The customer
+// QuoteChangedError is the error of a top-up whose price is not the one that its page showed: nothing was started. The customer
 // is to see Now, and to agree to it.
-type QuoteChanged struct {
+type QuoteChangedError struct {
 	Was money.Pence
 	Now Quote
 }
 
 // Error says what differs.
-func (e *QuoteChanged) Error() string {
+func (e *QuoteChangedError) Error() string {
 	return fmt.Sprintf("quoted %s, and now it is %s", e.Was, e.Now.Charge)
 }
 
 // StartShownTopUp is StartTopUp from a page that showed a quote. Where the exchange rate has changed since, or the quote is
-// older than a quarter of an hour, and the charge would be another one, the error is a *QuoteChanged. The top-up keeps the
+// older than a quarter of an hour, and the charge would be another one, the error is a *QuoteChangedError. The top-up keeps the
 // version of the rate at which the customer agreed.
 func (s *Service) StartShownTopUp(ctx context.Context, org, user uuid.UUID, amount, currency string, shown Shown) (TopUp, error) {
 	return s.startTopUp(ctx, org, user, amount, currency, shown, false)
@@ -58,7 +58,7 @@ func (s *Service) asShown(ctx context.Context, q Quote, amount, currency string,
 	if was != shown.Charge && was != 0 {
 		return nil
 	}
-	return &QuoteChanged{Was: shown.Charge, Now: q}
+	return &QuoteChangedError{Was: shown.Charge, Now: q}
 }
 
 // chargeAt is what an amount that can be quoted would charge by a version of the exchange rate; zero where there is no such

@@ -36,7 +36,7 @@ func TestQuotesAreKept(t *testing.T) {
 	asked := func(what, amount, currency string, shown payments.Shown, was, now money.Pence) payments.Shown {
 		t.Helper()
 		top, err := d.svc.StartShownTopUp(t.Context(), d.org, d.user, amount, currency, shown)
-		changed, ok := errors.AsType[*payments.QuoteChanged](err)
+		changed, ok := errors.AsType[*payments.QuoteChangedError](err)
 		if !ok || changed.Was != was || changed.Now.Charge != now {
 			t.Fatalf("%s: %+v, %v; want to be asked about %s instead of %s", what, top, err, now, was)
 		}

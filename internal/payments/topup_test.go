@@ -23,9 +23,11 @@ import (
 	"github.com/stripe/stripe-go/v76/client"
 	"golang.org/x/sync/errgroup"
 
+	"ringfence/db"
 	"ringfence/db/dbtest"
 	"ringfence/internal/fault"
 	"ringfence/internal/money"
+	"ringfence/internal/notice"
 	"ringfence/internal/payments"
 	"ringfence/internal/sandbox"
 	"ringfence/jobs"
@@ -57,7 +59,8 @@ func newDesk(t *testing.T, change ...func(*sandbox.Options)) *desk {
 		c(&o)
 	}
 	var err error
-	if d.box, err = sandbox.Start(t.Context(), o); err != nil {
+	// It outlives the test, whose context ends before its workers do.
+	if d.box, err = sandbox.Start(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -873,7 +876,7 @@ func newLive(t *testing.T) *live {
 	h.svc = l.svc
 	log := slog.New(slog.DiscardHandler)
 	runner, err := jobs.Start(t.Context(), jobs.Deps{
-		DB: l.db, Payments: l.svc, Log: log,
+		DB: l.db, Payments: l.svc, Notices: silent(t, l.db), Log: log,
 		Sweepers: []jobs.Sweeper{{Name: "payments", Run: func(ctx context.Context) error { _, err := l.svc.Sweep(ctx); return err }}},
 	})
 	if err != nil {
@@ -887,6 +890,16 @@ func newLive(t *testing.T) *live {
 		}
 	})
 	return l
+}
+
+// silent tells nobody of anything.
+func silent(t *testing.T, d *db.DB) *notice.Service {
+	t.Helper()
+	s, err := notice.New(notice.Options{DB: d, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // settled waits until every event is delivered and worked, and then compares our books with Stripe's: payment by

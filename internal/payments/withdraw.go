@@ -163,16 +163,16 @@ func (s *Service) CheckWithdrawal(ctx context.Context, r WithdrawalRequest) (p W
 	return s.PlanWithdrawal(ctx, r.OrgID, r.Amount)
 }
 
-// PlanChanged is the error of a withdrawal that would go another way than was shown: nothing was done.
-type PlanChanged struct{ Now WithdrawalPlan }
+// PlanChangedError is the error of a withdrawal that would go another way than was shown: nothing was done.
+type PlanChangedError struct{ Now WithdrawalPlan }
 
 // Error says so.
-func (*PlanChanged) Error() string { return "the withdrawal would go another way than was shown" }
+func (*PlanChangedError) Error() string { return "the withdrawal would go another way than was shown" }
 
 // Withdraw reserves unused paid money and has Stripe asked to give it back to the cards that it came from, by a job in the
 // same transaction. It is safe to repeat.
 //
-// Errors: those of PlanWithdrawal; Invalid with the field "reason"; a *PlanChanged where the wallet or its payments are not
+// Errors: those of PlanWithdrawal; Invalid with the field "reason"; a *PlanChangedError where the wallet or its payments are not
 // as was shown; a Conflict where the id stands for something else.
 func (s *Service) Withdraw(ctx context.Context, r WithdrawalRequest) (w Withdrawal, err error) {
 	err = s.db.InTx(ctx, []uuid.UUID{r.OrgID}, func(ctx context.Context, tx *db.Tx) error {
@@ -208,7 +208,7 @@ func (s *Service) withdraw(ctx context.Context, tx *db.Tx, r WithdrawalRequest) 
 		return Withdrawal{}, err
 	}
 	if plan.Text() != r.Parts {
-		return Withdrawal{}, &PlanChanged{Now: plan}
+		return Withdrawal{}, &PlanChangedError{Now: plan}
 	}
 	if err := wallet.Reserve(ctx, tx, r.OrgID, r.Amount); err != nil {
 		return Withdrawal{}, err

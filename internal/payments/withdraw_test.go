@@ -316,7 +316,7 @@ func TestWithdrawalsThatChanged(t *testing.T) {
 	c.press(c.start("25"), "pay")
 	c.hear()
 	_, err := c.svc.Withdraw(t.Context(), r)
-	changed, ok := errors.AsType[*payments.PlanChanged](err)
+	changed, ok := errors.AsType[*payments.PlanChangedError](err)
 	if !ok || changed.Now.Text() != c.intent(25_00)+":2500,"+c.intent(50_00)+":1500" {
 		t.Errorf("a payment later: %v", err)
 	}
@@ -345,7 +345,7 @@ func TestWithdrawalsThatChanged(t *testing.T) {
 			defer mu.Unlock()
 			if err == nil {
 				won++
-			} else if _, changed := errors.AsType[*payments.PlanChanged](err); !changed && !fault.Is(err, fault.Invalid) {
+			} else if _, changed := errors.AsType[*payments.PlanChangedError](err); !changed && !fault.Is(err, fault.Invalid) {
 				t.Error(err)
 			}
 		})
@@ -714,4 +714,22 @@ func TestOthersWithdrawals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestNobodyWaitsForStripeTwice: where it does not answer at all, the other parts keep for a later round.
+func TestNobodyWaitsForStripeTwice(t *testing.T) {
+	t.Parallel()
+	c := newCounter(t, "50", "30", "20")
+	w := c.withdraw(95_00)
+	before := len(c.line.heard(listRefunds))
+	c.line.losing(listRefunds)
+	c.payBack(w)
+	// For one part the client asks twice by itself, and its transport may repeat each on another connection.
+	if n := len(c.line.heard(listRefunds)) - before; n > 4 {
+		t.Errorf("Stripe was asked %d times", n)
+	}
+	c.line.losing("")
+	c.clock.Advance(time.Minute)
+	c.payBack(w)
+	c.want("in the end", purse{Balance: 5_00, AtStripe: 95_00, Parts: "refunded 4500, refunded 3000, refunded 2000"})
 }

@@ -12,10 +12,11 @@ import (
 	"ringfence/internal/wallet"
 )
 
-func (d desk) rate(typed string, more ...func(*wallet.RateChange)) (wallet.RateChange, error) {
+// setRate sets the rate as typed, by somebody who has seen the newest.
+func (d desk) setRate(typed string, more ...func(*wallet.RateChange)) error {
 	rate, err := wallet.ParseRate(typed)
 	if err != nil {
-		return wallet.RateChange{}, err
+		return err
 	}
 	c := wallet.RateChange{Rate: rate, Source: "ECB", Reason: "TICKET-1", Actor: "operator:test"}
 	if p, err := d.gates.PreviewRate(d.t.Context(), c); err == nil {
@@ -25,7 +26,7 @@ func (d desk) rate(typed string, more ...func(*wallet.RateChange)) (wallet.RateC
 		change(&c)
 	}
 	_, err = d.gates.SetRate(d.t.Context(), c)
-	return c, err
+	return err
 }
 
 // firstRate is what the configuration says at first.
@@ -63,14 +64,14 @@ func TestRatesAreVersions(t *testing.T) {
 	if minute() != 56 || dollar() != "0.79" {
 		t.Fatal("a minute does not cost 56p at first")
 	}
-	if _, err := d.rate("0.8"); err != nil {
+	if err := d.setRate("0.8"); err != nil {
 		t.Fatal(err)
 	}
 	if minute() != 56 || dollar() != "0.8" { // 70 cents × 0.8
 		t.Errorf("a minute costs %s at %s", minute(), dollar())
 	}
 	later := d.clock.Now().Add(time.Hour)
-	if _, err := d.rate("0.82", func(c *wallet.RateChange) { c.StartsAt = later }); err != nil {
+	if err := d.setRate("0.82", func(c *wallet.RateChange) { c.StartsAt = later }); err != nil {
 		t.Fatal(err)
 	}
 	if minute() != 56 || dollar() != "0.8" {
@@ -97,7 +98,7 @@ func TestRateRefusals(t *testing.T) {
 	d := newDesk(t)
 	d.firstRate()
 	for _, typed := range []string{"", "0", "0.0", "10", "79", "abc", "0,79", "-0.79", "1e-1", "0.7900001", "0.7.9", "NaN", "٠.٧٩", "0.79\x00", strings.Repeat("9", 100)} {
-		if _, err := d.rate(typed); fault.As(err).Field != "rate" || fault.As(err).Kind != fault.Invalid {
+		if err := d.setRate(typed); fault.As(err).Field != "rate" || fault.As(err).Kind != fault.Invalid {
 			t.Errorf("%.20q gave %v", typed, err)
 		}
 	}
@@ -107,32 +108,32 @@ func TestRateRefusals(t *testing.T) {
 		"sure":   func(c *wallet.RateChange) { c.Rate = rateOf(t, "0.87") },
 		"rate":   func(c *wallet.RateChange) { c.Rate = money.Rate{} },
 	} {
-		if _, err := d.rate("0.8", spoil); fault.As(err).Field != field {
+		if err := d.setRate("0.8", spoil); fault.As(err).Field != field {
 			t.Errorf("spoilt %s gave %v", field, err)
 		}
 	}
-	if _, err := d.rate("0.8", func(c *wallet.RateChange) { c.Source = strings.Repeat("x", 201) }); fault.As(err).Field != "source" {
+	if err := d.setRate("0.8", func(c *wallet.RateChange) { c.Source = strings.Repeat("x", 201) }); fault.As(err).Field != "source" {
 		t.Errorf("a long source gave %v", err)
 	}
 	// A tenth is not more than a tenth, up or down.
 	for _, typed := range []string{"0.869", "0.7821"} {
-		if _, err := d.rate(typed); err != nil {
+		if err := d.setRate(typed); err != nil {
 			t.Errorf("%s: %v", typed, err)
 		}
 	}
 	for _, typed := range []string{"0.703889", "0.860311"} {
-		if _, err := d.rate(typed); fault.As(err).Field != "sure" {
+		if err := d.setRate(typed); fault.As(err).Field != "sure" {
 			t.Errorf("%s after 0.7821: %v", typed, err)
 		}
 	}
-	if _, err := d.rate("0.5", func(c *wallet.RateChange) { c.Sure = true }); err != nil {
+	if err := d.setRate("0.5", func(c *wallet.RateChange) { c.Sure = true }); err != nil {
 		t.Errorf("somebody who is sure: %v", err)
 	}
-	if _, err := d.rate("0.5", func(c *wallet.RateChange) { c.Seen-- }); !fault.Is(err, fault.Conflict) {
+	if err := d.setRate("0.5", func(c *wallet.RateChange) { c.Seen-- }); !fault.Is(err, fault.Conflict) {
 		t.Errorf("somebody who was overtaken: %v", err)
 	}
 	// A start that has passed is now: no version reaches back.
-	if _, err := d.rate("0.51", func(c *wallet.RateChange) { c.StartsAt = d.clock.Now().Add(-time.Hour) }); err != nil {
+	if err := d.setRate("0.51", func(c *wallet.RateChange) { c.StartsAt = d.clock.Now().Add(-time.Hour) }); err != nil {
 		t.Fatal(err)
 	}
 	if n := d.number(`SELECT count(*) FROM exchange_rates WHERE starts_at < $1 AND author = 'operator:test'`, d.clock.Now()); n != 0 {
