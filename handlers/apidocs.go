@@ -367,9 +367,16 @@ func (s *spec) operation(method, path string, op specOperation) (views.APIOperat
 		if v.In == "path" {
 			address = strings.ReplaceAll(address, "{"+v.Name+"}", v.Example)
 		}
+		if v.In == "query" && v.Required {
+			address += "?" + v.Name + "=" + v.Example
+		}
 	}
-	call := "curl " + s.Servers[0].URL + address + " \\\n     -H \"Authorization: Bearer $KEY\""
-	if method != http.MethodGet {
+	call := "curl "
+	if method == http.MethodDelete {
+		call += "-X DELETE "
+	}
+	call += s.Servers[0].URL + address + " \\\n     -H \"Authorization: Bearer $KEY\""
+	if method == http.MethodPost {
 		call += " \\\n     -H \"Idempotency-Key: $(uuidgen)\""
 	}
 	if op.RequestBody == nil {

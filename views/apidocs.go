@@ -77,7 +77,7 @@ type APIField struct {
 	Name string
 	// Type is its type in words, such as "integer, 1 to 43200".
 	Type string
-	// In is where a parameter stands: "path" or "header".
+	// In is where a parameter stands: "path", "query" or "header".
 	In       string
 	Required bool
 	Blocks   []APIBlock

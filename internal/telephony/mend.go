@@ -52,7 +52,8 @@ func mendReason(reason string) (string, error) {
 	return reason, nil
 }
 
-// Expedite has a number that waits go on now. One that has nothing to wait for is a Conflict.
+// Expedite has a number that waits go on now. For one that has come to its end nothing is left to be done; an active one does
+// not wait, and is a Conflict.
 func (s *Numbers) Expedite(ctx context.Context, r ReleaseRequest) (n Number, err error) {
 	if r.Reason, err = mendReason(r.Reason); err != nil {
 		return Number{}, err
@@ -65,6 +66,9 @@ func (s *Numbers) Expedite(ctx context.Context, r ReleaseRequest) (n Number, err
 		switch {
 		case !found:
 			return errNoNumber()
+		case n.State == NumberReleased, n.State == NumberFailed:
+			n.Repeated = true
+			return nil
 		case n.Step == "":
 			return &fault.Error{Kind: fault.Conflict, Code: "number_not_waiting", Public: "This number does not wait for anything."}
 		case n.NextAt.After(tx.Now): // else its job is there, or somebody has it in hand
