@@ -142,6 +142,38 @@ func TestReservedIsNotSpent(t *testing.T) {
 	}
 }
 
+// TestReversalsLeaveWhatIsReserved: they take the paid money beside it, then the bonus, and leave the rest as debt.
+func TestReversalsLeaveWhatIsReserved(t *testing.T) {
+	d := newDesk(t)
+	org := wallettest.Org(t, d.db, "Harbour Dental", 0)
+	other := d.payment(org, "pi_2", 40_00)
+	if _, err := d.credit(d.payment(org, "pi_1", 50_00), other); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.adjust(org, wallet.Adjustment, -25_00, "spent"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.adjust(org, wallet.Bonus, 10_00, "gift"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.reserve(org, 50_00); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		refund               string
+		amount               money.Pence
+		balance, bonus, debt money.Pence
+	}{{"re_1", 20_00, 55_00, 5_00, 0}, {"re_2", 20_00, 50_00, 0, 15_00}} {
+		if err := d.in(org, func(ctx context.Context, tx *db.Tx) error { return d.reversed(ctx, tx, other, c.refund, c.amount, "") }); err != nil {
+			t.Fatal(err)
+		}
+		if b := d.balance(org); b.Balance != c.balance || b.Bonus != c.bonus || b.Debt != c.debt || b.Reserved != 50_00 {
+			t.Errorf("after %s: %+v", c.refund, b)
+		}
+	}
+	dbtest.Super(t, d.url, `UPDATE withdrawal_parts SET next_attempt_at = '2999-01-01'`) // nobody works it
+}
+
 // TestGivenBack: what does not go to a card after all repays the debt that would not be there without it.
 func TestGivenBack(t *testing.T) {
 	d := newDesk(t)
