@@ -35,6 +35,15 @@ func (s *shop) customer() {
 	s.org, s.waiting = s.waiting[0], s.waiting[1:]
 }
 
+// asked is how often each provider was asked to make something.
+func (s *shop) asked() map[telephony.Step]int64 {
+	s.t.Helper()
+	books := s.twilio.Books()
+	return map[telephony.Step]int64{
+		telephony.StepSubaccount: books.AccountRequests.Asked, telephony.StepPurchase: books.Purchases.Asked, telephony.StepImport: s.vapi.Books().Imports.Asked,
+	}
+}
+
 // wantEnd holds what has become of a number, and of what was paid for it, against what should have.
 func (s *shop) wantEnd(n telephony.Number, state telephony.NumberState, failed telephony.Step) {
 	s.t.Helper()
@@ -79,8 +88,12 @@ func TestBuyFaults(t *testing.T) {
 				number := s.choose(1)[0]
 				c.fault.Match = at.asks
 				s.faults(c.fault)
+				before := s.asked()
 				n := s.have(number, c.name)
 				s.faults()
+				if again := s.asked()[at.step] - before[at.step]; again != 1 && strings.Contains(c.fault.Do, "after_acting") {
+					t.Errorf("%s: asked %d times for what was done at once", c.name, again)
+				}
 				step := telephony.Step("")
 				if c.want == failed {
 					step = at.step
