@@ -179,9 +179,9 @@ gate "Gate 3: a phone number"
 ask GET '/api/v1/numbers/available?country=US&type=local'
 is 200 "$STATUS" "the numbers for sale"
 number=$(printf '%s\n' "$ANSWER" | sed -n 's/^[^+]*"phone_number":"\(+[0-9]*\)".*/\1/p')
-leave 999
+leave 998
 ask POST /api/v1/numbers buy "{\"phone_number\":\"$number\"}"
-refused 1000 999
+refused 1000 998
 free
 wallet
 ask POST /api/v1/numbers nonsense '{"phone_number":"+1"}'

@@ -58,6 +58,9 @@ func (n PhoneNumber) ReleasePath() string { return n.href() + "/release" }
 
 func (n PhoneNumber) undoing() bool { return n.FailedStep != "" && n.State != NumberFailed }
 
+// given reports whether it is given back, or on its way.
+func (n PhoneNumber) given() bool { return n.State == NumberReleasing || n.State == NumberReleased }
+
 // Moves reports whether it goes on by itself.
 func (n PhoneNumber) Moves() bool {
 	switch n.State {

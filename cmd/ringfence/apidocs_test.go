@@ -184,7 +184,7 @@ func gatesScript(t *testing.T, e environment) {
 		t.Errorf("after the script the balance is %dp with %dp held, want 1160p and none", now, held)
 	}
 	credit("more", 40+100_000)
-	if out, err := with.shell(t, dir, docs(t, "gates.sh")); err != nil { // also with much to set aside
+	if out, err := with.with(environment{"BUY": "1"}).shell(t, dir, docs(t, "gates.sh")); err != nil { // also with much to set aside, and a number
 		t.Errorf("once more: %v\n%s", err, out)
 	}
 	// A price that is not as the script expects it ends the script.
