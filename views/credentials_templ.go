@@ -272,7 +272,7 @@ func Credentials(p CredentialsPage) templ.Component {
 						return templ_7745c5c3_Err
 					}
 				} else if p.CanEdit {
-					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 21, "<form method=\"post\" action=\"/credentials\" class=\"mt-5 space-y-4 border-t border-line pt-4\" novalidate autocomplete=\"off\"><h3 class=\"font-semibold\">")
+					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 21, "<form method=\"post\" action=\"/credentials\" class=\"mt-5 space-y-4 border-t border-line pt-4\" novalidate><h3 class=\"font-semibold\">")
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -297,7 +297,7 @@ func Credentials(p CredentialsPage) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = ui.Field(ui.FieldProps{ID: "auth_token", Name: "auth_token", Label: "Auth Token", Type: "password", Hint: "Stored sealed, and never shown again.", Error: p.TokenError, Autocomplete: "off", MaxLength: 128, Required: true}).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = ui.Field(ui.FieldProps{ID: "auth_token", Name: "auth_token", Label: "Auth Token", Type: "password", Hint: "Stored sealed, and never shown again.", Error: p.TokenError, Autocomplete: "new-password", MaxLength: 128, Required: true}).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
