@@ -391,8 +391,10 @@ func TestEveryCodeIsExplained(t *testing.T) {
 	}
 	named := regexp.MustCompile(`(?:Code: +|ended\()"([a-z_]+)"[,)]|answer\{.*, "([a-z_]+)"\}`)
 	// No operation answers with these: they are of pages and of addresses that are no operation's.
-	elsewhere := []string{"conflict", "declined", "method_not_allowed",
-		"price_changed", "credential_needed", "number_not_releasing", "number_not_waiting", "number_changed"}
+	elsewhere := []string{
+		"conflict", "declined", "method_not_allowed",
+		"price_changed", "credential_needed", "number_not_releasing", "number_not_waiting", "number_changed",
+	}
 	seen := 0
 	for _, folder := range []string{".", "../internal/auth", "../internal/wallet", "../internal/knowledge", "../internal/telephony"} {
 		files, err := filepath.Glob(folder + "/*.go")

@@ -110,11 +110,14 @@ func (a *app) setNumberMode(w http.ResponseWriter, r *http.Request, v *visit) er
 	if err := mayKeepCredentials(v.who); err != nil {
 		return err
 	}
-	mode := telephony.Kind(r.PostForm.Get("mode"))
+	mode, done := telephony.Kind(r.PostForm.Get("mode")), "managed"
+	if mode == telephony.BYOC {
+		done = "byoc"
+	}
 	if err := a.Numbers.SetMode(r.Context(), v.who.OrgID, mode, v.who.Actor()); err != nil {
 		return a.credentialProblem(w, r, v, err)
 	}
-	seeOther(w, r, credentialsPath+"?done="+string(mode))
+	seeOther(w, r, credentialsPath+"?done="+done)
 	return nil
 }
 

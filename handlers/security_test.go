@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/lib/pq"
@@ -193,7 +194,9 @@ func matrix(f fixture) map[string]rule {
 			form: url.Values{"reason": {f.reason}, "key": {uuid.NewString()}, "parts": {"pi_harbour:4800"}, "confirm": {"yes"}},
 		},
 		// The account is closed by then, so its key does not hold.
-		"GET /ops/wallets/{id}/reopen": {status: [callers]int{303, 404, 404, 404, 200, 404, 401}, id: f.org.String(), table: "organizations"},
+		"GET /ops/wallets/{id}/reopen": {
+			status: [callers]int{303, 404, 404, 404, 200, 404, 401}, id: f.org.String(), table: "organizations", ready: f.keyForgotten,
+		},
 		"POST /ops/wallets/{id}/reopen": { // what the route before it did
 			status: [callers]int{303, 404, 404, 404, 303, 404, 401}, id: f.org.String(), table: "organizations", form: url.Values{"reason": {f.reason}},
 		},
@@ -524,6 +527,16 @@ func (f fixture) settleHolds() {
 	}
 	if err != nil {
 		f.t.Fatal(err)
+	}
+}
+
+// keyForgotten waits until the site has forgotten the key of a closed account, which it remembers for half a second.
+func (f fixture) keyForgotten() {
+	f.t.Helper()
+	for until := time.Now().Add(20 * time.Second); f.browser().get("/api/v1/wallet", "Authorization", "Bearer "+f.key).StatusCode != http.StatusUnauthorized; {
+		if time.Now().After(until) {
+			f.t.Fatal("the key of a closed account still holds")
+		}
 	}
 }
 

@@ -60,7 +60,9 @@ func (g Gap) mend() (label, href string) {
 	return "Release here", g.Number.mendHref("release")
 }
 
-func (n PhoneNumber) mendHref(do string) string { return "/ops/integrity/numbers/" + n.ID + "?do=" + do }
+func (n PhoneNumber) mendHref(do string) string {
+	return "/ops/integrity/numbers/" + n.ID + "?do=" + do
+}
 
 // Unreached is what a comparison could not look at.
 type Unreached struct {
@@ -154,4 +156,6 @@ type StrayPage struct {
 }
 
 // IntegrityFindings are what the checks found, alone.
-func IntegrityFindings(p IntegrityPage) templ.Component { return Part(Integrity(p), FragmentComparison) }
+func IntegrityFindings(p IntegrityPage) templ.Component {
+	return Part(Integrity(p), FragmentComparison)
+}

@@ -72,7 +72,9 @@ func (n PhoneNumber) Moves() bool {
 }
 
 // Seen is what its live part shows: an answer with the same keeps what is there.
-func (n PhoneNumber) Seen() string { return string(n.State) + "." + n.Step + "." + n.FailedStep + "." + n.noteMark() }
+func (n PhoneNumber) Seen() string {
+	return string(n.State) + "." + n.Step + "." + n.FailedStep + "." + n.noteMark()
+}
 
 // noteMark tells one note from another; it is no secret and no proof.
 func (n PhoneNumber) noteMark() string {
@@ -174,8 +176,11 @@ func (l NumberStepLine) icon() (ui.IconProps, string) {
 // The steps of buying and of releasing, in order, as people read them.
 var (
 	buySteps = []struct{ step, label string }{
-		{"subaccount", "Your account at Twilio"}, {"purchase", "Buy exactly this number"}, {"vapi_import", "Connect it to our voice service"},
-		{"credential", "Store the credential for it"}, {"activate", "Activate it and take the payment"},
+		{"subaccount", "Your account at Twilio"},
+		{"purchase", "Buy exactly this number"},
+		{"vapi_import", "Connect it to our voice service"},
+		{"credential", "Store the credential for it"},
+		{"activate", "Activate it and take the payment"},
 	}
 	releaseSteps = []struct{ step, label string }{
 		{"vapi_delete", "Take it from our voice service"}, {"twilio_release", "Give it back to the telephone company"}, {"finish", "Remove what belonged to it"},
@@ -278,11 +283,26 @@ func (r *NumberResults) found() string {
 
 // numberCountries are those that the form offers; programs may ask for any.
 var numberCountries = []ui.Option{
-	{Value: "GB", Label: "United Kingdom"}, {Value: "US", Label: "United States"}, {Value: "AU", Label: "Australia"}, {Value: "AT", Label: "Austria"},
-	{Value: "BE", Label: "Belgium"}, {Value: "CA", Label: "Canada"}, {Value: "DK", Label: "Denmark"}, {Value: "FI", Label: "Finland"},
-	{Value: "FR", Label: "France"}, {Value: "DE", Label: "Germany"}, {Value: "IE", Label: "Ireland"}, {Value: "IT", Label: "Italy"},
-	{Value: "NL", Label: "Netherlands"}, {Value: "NZ", Label: "New Zealand"}, {Value: "NO", Label: "Norway"}, {Value: "PL", Label: "Poland"},
-	{Value: "PT", Label: "Portugal"}, {Value: "ES", Label: "Spain"}, {Value: "SE", Label: "Sweden"}, {Value: "CH", Label: "Switzerland"},
+	{Value: "GB", Label: "United Kingdom"},
+	{Value: "US", Label: "United States"},
+	{Value: "AU", Label: "Australia"},
+	{Value: "AT", Label: "Austria"},
+	{Value: "BE", Label: "Belgium"},
+	{Value: "CA", Label: "Canada"},
+	{Value: "DK", Label: "Denmark"},
+	{Value: "FI", Label: "Finland"},
+	{Value: "FR", Label: "France"},
+	{Value: "DE", Label: "Germany"},
+	{Value: "IE", Label: "Ireland"},
+	{Value: "IT", Label: "Italy"},
+	{Value: "NL", Label: "Netherlands"},
+	{Value: "NZ", Label: "New Zealand"},
+	{Value: "NO", Label: "Norway"},
+	{Value: "PL", Label: "Poland"},
+	{Value: "PT", Label: "Portugal"},
+	{Value: "ES", Label: "Spain"},
+	{Value: "SE", Label: "Sweden"},
+	{Value: "CH", Label: "Switzerland"},
 }
 
 func (s NumberSearch) countries() []ui.Option {
@@ -393,7 +413,9 @@ type ReleaseNumberPage struct {
 }
 
 // confirmation is what is to be typed: the last four digits.
-func (p ReleaseNumberPage) confirmation() string { return p.Number.Number[max(0, len(p.Number.Number)-4):] }
+func (p ReleaseNumberPage) confirmation() string {
+	return p.Number.Number[max(0, len(p.Number.Number)-4):]
+}
 
 // NumbersResults is the form of the search with what it found, alone.
 func NumbersResults(p NumbersPage) templ.Component { return Part(Numbers(p), FragmentNumberSearch) }
