@@ -276,6 +276,7 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 	f.adjust(10) // what that cost
 	f.reversals()
 	dbtest.Super(t, f.dbURL, `INSERT INTO opt_outs (org_id, sender, recipient, word, since) VALUES ($1, '+447400123999', '+447400123456', 'STOP', now())`, f.org)
+	f.keepNumber()
 	dbtest.Super(t, f.dbURL, `INSERT INTO notices (id, org_id, kind, subject, data, raised_at) VALUES (gen_random_uuid(), $1, 'low_balance', '1', '{}', now())`, f.org)
 	if _, err := f.deps.Gates.SetPrice(ctx, wallet.PriceChange{
 		OrgID: f.org, Action: wallet.ActionNumber, State: wallet.PriceOn, Unit: 9_00, Monthly: 1_00, Reason: "Agreed", Actor: audit.System("test"),
@@ -318,6 +319,23 @@ func (f fixture) reversals() {
 	f.adjust(100) // what that took
 	if _, err := f.deps.Wallets.AddUp(f.t.Context()); err != nil {
 		f.t.Fatal(err)
+	}
+}
+
+// keepNumber gives Harbour Dental a number of its own Twilio account, and an agent that answers it.
+func (f fixture) keepNumber() {
+	f.t.Helper()
+	for _, sql := range []string{
+		`INSERT INTO telephony_accounts (org_id, created_at, updated_at) VALUES ($1, now(), now())`,
+		`INSERT INTO credentials (id, org_id, provider, kind, account_sid, sealed, key_id, last_four, state, created_by, created_at, updated_at, tested_at)
+		 VALUES ('0197c5a0-0000-7000-8000-00000000c4ed', $1, 'twilio', 'byoc', 'AC1', '', 0, '0000', 'working', 'system:test', now(), now(), now())`,
+		`INSERT INTO numbers (id, org_id, phone_number, country, kind, state, step, account_sid, credential_id, sid, vapi_id, key, fingerprint, actor, created_at, activated_at)
+		 VALUES ('0197c5a0-0000-7000-8000-000000000123', $1, '+447400123456', 'GB', 'byoc', 'active', '', 'AC1', '0197c5a0-0000-7000-8000-00000000c4ed', 'PN1', 'v1',
+		         'fixture', sha256('fixture'), 'system:test', now(), now())`,
+		`INSERT INTO agents (id, org_id, name, number_id, created_at, updated_at)
+		 VALUES (gen_random_uuid(), $1, 'Reception', '0197c5a0-0000-7000-8000-000000000123', now(), now())`,
+	} {
+		dbtest.Super(f.t, f.dbURL, sql, f.org)
 	}
 }
 

@@ -42,6 +42,7 @@ type app struct {
 	payments    *payments.Service
 	knowledge   *knowledge.Service
 	messages    *telephony.Messages
+	vault       *telephony.Vault
 }
 
 // now is the clock of the program.
@@ -71,6 +72,9 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	gateMetrics := wallet.NewGateMetrics()
 	gateMetrics.Register(a.registry)
 	a.gates = wallet.NewGates(wallet.GateOptions{DB: a.db, Now: now, Log: a.log.With("part", "gates"), Metrics: gateMetrics})
+	if a.vault, err = telephony.NewVault([]byte(cfg.EncryptionKeyset.Reveal())); err != nil {
+		return nil, err
+	}
 	a.messages, err = telephony.New(telephony.Options{
 		DB: a.db, Gates: a.gates, Log: a.log.With("part", "messages"), Now: now,
 		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), APIBase: cfg.TwilioAPIBase, From: cfg.TwilioFromNumber,

@@ -14,6 +14,7 @@ import (
 
 	"ringfence/db/dbtest"
 	"ringfence/internal/auth"
+	"ringfence/internal/config"
 )
 
 // command is one call of the program and what must come of it.
@@ -49,7 +50,12 @@ func (c command) check(t *testing.T, e environment) {
 
 // production is an environment that is complete but for what a test changes.
 func production(e environment) environment {
+	keyset, err := config.NewKeyset("")
+	if err != nil {
+		panic(err)
+	}
 	return e.with(environment{
+		"RINGFENCE_ENCRYPTION_KEYSET": keyset,
 		"RINGFENCE_ENV": "production", "RINGFENCE_SANDBOX_ADDR": "", "RINGFENCE_BASE_URL": "https://wallet.example.com",
 		"USD_TO_GBP_RATE": "0.79", "STRIPE_SECRET_KEY": "sk_live_" + canary + "000000",
 	})
@@ -85,8 +91,8 @@ func TestCommands(t *testing.T) {
 				"RINGFENCE_ENV": "production", "DATABASE_URL": "", "RINGFENCE_SESSION_KEYS": "", "STRIPE_SECRET_KEY": "", "STRIPE_WEBHOOK_SECRET": "",
 			},
 			says: []string{
-				"RINGFENCE_BASE_URL", "DATABASE_URL", "RINGFENCE_SESSION_KEYS", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "USD_TO_GBP_RATE",
-				"RINGFENCE_SANDBOX_ADDR is a development feature",
+				"RINGFENCE_BASE_URL", "DATABASE_URL", "RINGFENCE_SESSION_KEYS", "RINGFENCE_ENCRYPTION_KEYSET", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET",
+				"USD_TO_GBP_RATE", "RINGFENCE_SANDBOX_ADDR is a development feature",
 			},
 		},
 		{name: "an empty database will do", args: []string{"migrate"}, code: 0, says: []string{"up to date"}},
@@ -103,6 +109,10 @@ func TestCommands(t *testing.T) {
 		{name: "a credit for nobody", args: []string{"credit", "--org", "Nobody", "--amount-pence=1", "--reason", "x", "--reference", "ticket-4"}, code: 1, says: []string{`no organisation "Nobody"`}},
 		{name: "a credit without a reason", args: []string{"credit", "--org", "Second Tenant", "--amount-pence=1", "--reference", "ticket-5"}, code: 2, says: []string{"--reason"}},
 		{name: "the books after it", args: []string{"verify"}, code: 0, says: []string{"invariants hold"}},
+		{name: "a first keyset", args: []string{"credentials", "keyset"}, env: environment{"RINGFENCE_ENV": ""}, code: 0, says: []string{"RINGFENCE_ENCRYPTION_KEYSET"}},
+		{name: "a keyset with a new key", args: []string{"credentials", "keyset", "--add"}, code: 0, says: []string{"credentials rotate"}},
+		{name: "a keyset without old keys", args: []string{"credentials", "keyset", "--newest"}, code: 0},
+		{name: "rotate", args: []string{"credentials", "rotate"}, code: 0, says: []string{"0 sealed under the newest key now", "can go"}},
 		{name: "seed in production", args: []string{"seed"}, env: production(e), code: 1, says: []string{"development only"}},
 		{name: "bench in production", args: []string{"bench", "prepare", "--top-ups", "1"}, env: production(e), code: 1, says: []string{"development only"}},
 		{name: "sandbox in production", args: []string{"sandbox"}, env: production(e), code: 1, says: []string{"development only"}},

@@ -40,6 +40,8 @@ type Config struct {
 	// SessionKeys authenticate session cookies. The first signs; the others are older ones, still accepted. Reveal gives
 	// the decoded bytes, at least 32 of them.
 	SessionKeys []Secret `env:"RINGFENCE_SESSION_KEYS"`
+	// EncryptionKeyset seals the credentials that customers entrust to us. Reveal gives it in Tink's binary form.
+	EncryptionKeyset Secret `env:"RINGFENCE_ENCRYPTION_KEYSET"`
 	// Auth says who checks passwords.
 	Auth AuthProvider `env:"RINGFENCE_AUTH" envDefault:"local"`
 	// SupabaseURL is the project's address, without a trailing slash.
@@ -75,6 +77,12 @@ type Config struct {
 	TwilioAPIBase string `env:"TWILIO_API_BASE"`
 	// TwilioFromNumber is the account's number that organisations without one of their own send from (E.164).
 	TwilioFromNumber string `env:"TWILIO_FROM_NUMBER"`
+
+	// VapiAPIKey is the private key of the Vapi organisation that answers calls; unset, together with Twilio's account: numbers
+	// are off.
+	VapiAPIKey Secret `env:"VAPI_API_KEY"`
+	// VapiAPIBase is where Vapi's API is, without a trailing slash.
+	VapiAPIBase string `env:"VAPI_API_BASE"`
 
 	// USDToGBP is the first version of the rate, in millionths of a pound per dollar, above 0 and below 10.
 	USDToGBP Micros `env:"USD_TO_GBP_RATE"`
@@ -132,6 +140,7 @@ func Load(getenv func(string) string) (Config, error) {
 	case Production:
 		l.fill("STRIPE_API_BASE", "https://api.stripe.com", FromDefault)
 		l.fill("TWILIO_API_BASE", "https://api.twilio.com", FromDefault)
+		l.fill("VAPI_API_BASE", "https://api.vapi.ai", FromDefault)
 		l.checkProduction()
 	}
 	var c Config

@@ -23,6 +23,9 @@ func getenv(vars map[string]string) func(string) string {
 	return func(name string) string { return vars[name] }
 }
 
+// keyset is a good one, of a single key.
+const keyset = "CKr+jYkGEmQKWAowdHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUuY3J5cHRvLnRpbmsuQWVzR2NtS2V5EiIaIJaWtca91vE6CeF/JZlCpRGnHIOuCO+4evALwhOFp0uoGAEQARiq/o2JBiAB"
+
 // production returns a complete and correct environment.
 func production() map[string]string {
 	return map[string]string{
@@ -30,7 +33,7 @@ func production() map[string]string {
 		"RINGFENCE_ADDR":         ":8080",
 		"RINGFENCE_BASE_URL":     "https://wallet.example.com",
 		"DATABASE_URL":           "postgres://app:pw@db.internal:5432/ringfence?sslmode=verify-full",
-		"RINGFENCE_SESSION_KEYS": keyBase64,
+		"RINGFENCE_SESSION_KEYS": keyBase64, "RINGFENCE_ENCRYPTION_KEYSET": keyset,
 		"STRIPE_SECRET_KEY":      "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
 		"STRIPE_WEBHOOK_SECRET":  "whsec_5WbX5kEWLlfzsGNjH64I8lOOqUB6e8FH",
 		"USD_TO_GBP_RATE":        "0.79",
@@ -251,6 +254,12 @@ func TestEachFaultAlone(t *testing.T) {
 		{prod, "RINGFENCE_SESSION_KEYS", keyBase64 + ",", "entry 2 of 2 is empty"},
 		{prod, "RINGFENCE_SESSION_KEYS", keyBase64 + ",c2hvcnQ=", "entry 2 of 2 is shorter"},
 		{dev, "RINGFENCE_SESSION_KEYS", "c2hvcnQ=", "shorter than 32 bytes"},
+		{prod, "RINGFENCE_ENCRYPTION_KEYSET", "", "not set"},
+		{prod, "RINGFENCE_ENCRYPTION_KEYSET", "not base64!", "not base64"},
+		{prod, "RINGFENCE_ENCRYPTION_KEYSET", keyBase64, "not a keyset of Tink's"},
+		{dev, "RINGFENCE_ENCRYPTION_KEYSET", keyset[:40], "not a keyset of Tink's"},
+		{prod, "VAPI_API_KEY", "too short", "not an API key"},
+		{prod, "VAPI_API_BASE", "http://127.0.0.1:8091", "not https"},
 		{prod, "RINGFENCE_AUTH", "ldap", "not a known sign-in provider"},
 		{prod, "SUPABASE_URL", "http://abc.supabase.co", "not https"},
 		{prod, "SUPABASE_URL", "abc", "not a plain URL"},
@@ -346,12 +355,14 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	vars := map[string]string{
 		"RINGFENCE_ENV": "production", "RINGFENCE_ADDR": "x", "RINGFENCE_SANDBOX_ADDR": "127.0.0.1:1", "RINGFENCE_METRICS_ADDR": "x",
 		"RINGFENCE_TRUSTED_PROXIES": "x", "RINGFENCE_LOG_LEVEL": "x", "DATABASE_URL": "x", "RINGFENCE_SESSION_KEYS": "c2hvcnQ=,,00", "RINGFENCE_AUTH": "x",
+		"RINGFENCE_ENCRYPTION_KEYSET": "x",
 		"SUPABASE_URL": "x", "SUPABASE_JWT_SECRET": "x", "STRIPE_SECRET_KEY": "x", "STRIPE_API_BASE": "x", "RINGFENCE_CHECKOUT_HOSTS": "x:1",
 		"USD_TO_GBP_RATE": "x", "RINGFENCE_TOP_UP_MIN_PENCE": "x", "RINGFENCE_TOP_UP_MAX_PENCE": "0",
 	}
 	want := []string{
 		"RINGFENCE_ADDR", "RINGFENCE_BASE_URL", "RINGFENCE_SANDBOX_ADDR", "RINGFENCE_METRICS_ADDR", "RINGFENCE_TRUSTED_PROXIES", "RINGFENCE_LOG_LEVEL",
-		"DATABASE_URL", "RINGFENCE_SESSION_KEYS", "RINGFENCE_SESSION_KEYS", "RINGFENCE_SESSION_KEYS", "RINGFENCE_AUTH", "SUPABASE_URL", "SUPABASE_JWT_SECRET",
+		"DATABASE_URL", "RINGFENCE_SESSION_KEYS", "RINGFENCE_SESSION_KEYS", "RINGFENCE_SESSION_KEYS", "RINGFENCE_ENCRYPTION_KEYSET", "RINGFENCE_AUTH",
+		"SUPABASE_URL", "SUPABASE_JWT_SECRET",
 		"STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_API_BASE", "RINGFENCE_CHECKOUT_HOSTS", "USD_TO_GBP_RATE",
 		"RINGFENCE_TOP_UP_MIN_PENCE", "RINGFENCE_TOP_UP_MAX_PENCE",
 	}
@@ -369,7 +380,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 			t.Errorf("%q is missing from\n%s", line, text)
 		}
 	}
-	if lines := strings.Count(text, "\n"); lines != len(all) || !strings.HasPrefix(text, "the configuration has 20 faults:") {
+	if lines := strings.Count(text, "\n"); lines != len(all) || !strings.HasPrefix(text, "the configuration has 21 faults:") {
 		t.Errorf("the report has %d lines for %d faults:\n%s", lines, len(all), text)
 	}
 }

@@ -25,6 +25,14 @@ var generated = []struct {
 	{"STRIPE_WEBHOOK_SECRET", func() string { return "whsec_" + rand.Text() + rand.Text() }},
 	{"TWILIO_ACCOUNT_SID", func() string { return "AC" + randomHex() }},
 	{"TWILIO_AUTH_TOKEN", randomHex},
+	{"VAPI_API_KEY", randomHex},
+	{"RINGFENCE_ENCRYPTION_KEYSET", func() string {
+		made, err := NewKeyset("")
+		if err != nil {
+			return "" // an empty secret is refused; Tink fails only where there is no randomness
+		}
+		return made
+	}},
 }
 
 // randomHex is 128 bits as Twilio writes its ids and tokens.
@@ -46,6 +54,7 @@ func (l *loader) fillDevelopment() {
 	if addr := l.values["RINGFENCE_SANDBOX_ADDR"]; checkListenAddr(addr, true) == nil {
 		l.fill("STRIPE_API_BASE", "http://"+addr, FromDefault)
 		l.fill("TWILIO_API_BASE", "http://"+addr, FromDefault)
+		l.fill("VAPI_API_BASE", "http://"+addr, FromDefault)
 	}
 	for _, g := range generated {
 		if l.values[g.name] != "" {

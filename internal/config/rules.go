@@ -16,6 +16,7 @@ var required = []struct{ name, remedy string }{
 	{"RINGFENCE_BASE_URL", "Set it to the https address at which browsers reach this server."},
 	{"DATABASE_URL", "Set it to postgres://user:password@host:5432/database."},
 	{"RINGFENCE_SESSION_KEYS", "Make one with: openssl rand -base64 32"},
+	{"RINGFENCE_ENCRYPTION_KEYSET", "Make one with: ringfence credentials keyset. Keep it as safe as a backup: without it customers' credentials do not open."},
 	{"STRIPE_SECRET_KEY", "Copy it from Stripe's dashboard, Developers, API keys."},
 	{"STRIPE_WEBHOOK_SECRET", "Copy it from Stripe's dashboard, Developers, Webhooks; without it anybody could sign events."},
 	{"USD_TO_GBP_RATE", "Give the pounds that one dollar is worth, for example 0.79."},
@@ -52,6 +53,11 @@ func (l *loader) check(c *Config) {
 		l.fault("DATABASE_URL", checkDatabaseURL(c.DatabaseURL.Reveal()))
 	}
 	l.secrets("RINGFENCE_SESSION_KEYS", c.SessionKeys, sessionKey)
+	if c.EncryptionKeyset.IsSet() {
+		_, binary, p := readKeyset(c.EncryptionKeyset.Reveal())
+		l.fault("RINGFENCE_ENCRYPTION_KEYSET", p)
+		c.EncryptionKeyset = NewSecret(string(binary))
+	}
 	l.checkSupabase(c)
 	l.checkDevUser(c)
 
@@ -61,6 +67,10 @@ func (l *loader) check(c *Config) {
 	l.secrets("STRIPE_WEBHOOK_SECRET", c.StripeWebhookSecrets, func(s string) (string, *problem) { return s, checkWebhookSecret(s) })
 	l.checkURL("STRIPE_API_BASE", &c.StripeAPIBase, false)
 	l.checkTwilio(c)
+	l.checkURL("VAPI_API_BASE", &c.VapiAPIBase, false)
+	if key := c.VapiAPIKey.Reveal(); key != "" && !vapiKey.MatchString(key) {
+		l.fault("VAPI_API_KEY", &problem{"is not an API key", "Copy a private key from Vapi's dashboard, API Keys."})
+	}
 	l.checkCheckoutHosts(c.CheckoutHosts)
 	l.checkTopUps(c)
 }
@@ -94,6 +104,7 @@ var twilioGroup = []string{"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
 var (
 	twilioSID   = regexp.MustCompile(`^AC[0-9a-fA-F]{32}$`)
 	twilioToken = regexp.MustCompile(`^[0-9a-zA-Z]{16,}$`)
+	vapiKey     = regexp.MustCompile(`^[0-9a-zA-Z_-]{16,200}$`)
 	phoneNumber = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
 )
 
