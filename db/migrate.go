@@ -166,7 +166,8 @@ const grants = `
 		FOR t IN SELECT c.oid, c.relname FROM pg_class c
 		         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
 		           AND (c.relname LIKE 'river\_%' OR c.relname = 'goose_db_version')
-		           AND obj_description(c.oid, 'pg_class') IS NULL LOOP
+		           AND (obj_description(c.oid, 'pg_class') IS NULL
+		                OR CASE c.relname WHEN 'river_job' THEN NOT has_column_privilege('ringfence_app', c.oid, 'kind', 'UPDATE') ELSE false END) LOOP
 			EXECUTE format('COMMENT ON TABLE %I IS %L', t.relname,
 				'no row-level security: book-keeping of a library, holds ids and no tenant data');
 			IF t.relname = 'goose_db_version' THEN
@@ -176,6 +177,8 @@ const grants = `
 			END IF;
 			IF t.relname = 'river_job' THEN
 				GRANT SELECT, INSERT ON river_job TO ringfence_app;
+				-- Adding a job says what is to be set, to what it is, where there is one like it: that needs the right to.
+				GRANT UPDATE (kind) ON river_job TO ringfence_app;
 				GRANT USAGE ON SEQUENCE river_job_id_seq TO ringfence_app, ringfence_system;
 			END IF;
 		END LOOP;

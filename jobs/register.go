@@ -18,6 +18,7 @@ import (
 
 	"ringfence/db"
 	"ringfence/internal/payments"
+	"ringfence/internal/telephony"
 )
 
 // fetchCooldown is how soon one fetch of jobs may follow the last. River's default of 100 ms would be most of the time
@@ -37,6 +38,7 @@ const (
 type Deps struct {
 	DB       *db.DB
 	Payments *payments.Service
+	Numbers  *telephony.Numbers
 	Log      *slog.Logger
 	// Sweepers take their turn every 15 seconds, in this order.
 	Sweepers []Sweeper
@@ -48,6 +50,7 @@ func register(d Deps) *river.Workers {
 	w := river.NewWorkers()
 	river.AddWorker(w, &stripeEvents{payments: d.Payments, log: d.Log})
 	river.AddWorker(w, &reconcile{payments: d.Payments})
+	river.AddWorker(w, &numberSteps{numbers: d.Numbers})
 	river.AddWorker(w, &sweep{sweepers: d.Sweepers})
 	return w
 }
@@ -113,6 +116,7 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 			// The poll covers wake-ups that were lost with a rolled-back insert.
 			payments.QueueStripe:    {MaxWorkers: stripeWorkers, FetchCooldown: fetchCooldown, FetchPollInterval: 150 * time.Millisecond},
 			payments.QueueReversals: {MaxWorkers: reversalWorkers, FetchCooldown: fetchCooldown, FetchPollInterval: time.Second},
+			telephony.QueueNumbers:  {MaxWorkers: numberWorkers, FetchCooldown: 10 * time.Millisecond, FetchPollInterval: time.Second},
 			queueReconcile:          {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			river.QueueDefault:      {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 		},

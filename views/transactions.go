@@ -98,7 +98,7 @@ func kindPlural(k TransactionKind) string {
 		return "Knowledge searches"
 	case KindBonus:
 		return "Bonuses"
-	case KindUsage:
+	case KindUsage, KindRent:
 		return word
 	}
 	return word + "s"
@@ -356,6 +356,8 @@ func (p TransactionPage) what() string {
 			return "The bank returned a disputed card payment, so the money came back to the wallet."
 		}
 		return "The bank took a disputed card payment back, so its money left the wallet."
+	case KindRent:
+		return "A month of a phone number, charged at its beginning. What the wallet did not have is owed."
 	case KindCall, KindSMS, KindNumber, KindKnowledge, KindUsage:
 		return "This was paid from the wallet: set aside before it happened, and taken when it had."
 	}

@@ -13,7 +13,7 @@ import (
 
 func history12() TransactionsPage {
 	return TransactionsPage{
-		Meta: meta("Transactions", "/wallet/transactions"), Kinds: []TransactionKind{KindTopUp, KindAdjustment, KindBonus, KindRefund, KindDispute, KindCall, KindSMS, KindNumber, KindKnowledge},
+		Meta: meta("Transactions", "/wallet/transactions"), Kinds: []TransactionKind{KindTopUp, KindAdjustment, KindBonus, KindRefund, KindDispute, KindRent, KindCall, KindSMS, KindNumber, KindKnowledge},
 		Filter: TransactionFilter{From: "2026-07-01", Kind: KindCall, Text: "a&b"}, Transactions: wallet().Transactions, First: true, Older: "7", Newer: "12",
 		Counted: true, Count: 12, Spent: 84,
 	}
@@ -75,7 +75,7 @@ func transactionPages() map[string]templ.Component {
 		"dashboard trend":    Dashboard(DashboardPage{Meta: meta("Dashboard", "/dashboard"), Balance: wallet().Balance, Trend: someTrend(30)}),
 		"dashboard trend 90": Dashboard(DashboardPage{Meta: meta("Dashboard", "/dashboard"), Balance: wallet().Balance, Trend: someTrend(90)}),
 	}
-	for _, k := range []TransactionKind{KindTopUp, KindAdjustment, KindBonus, KindRefund, KindDispute, KindCall, KindSMS, KindNumber, KindKnowledge, KindUsage, "?"} {
+	for _, k := range []TransactionKind{KindTopUp, KindAdjustment, KindBonus, KindRefund, KindDispute, KindRent, KindCall, KindSMS, KindNumber, KindKnowledge, KindUsage, "?"} {
 		all["transaction "+string(k)] = TransactionDetail(explained(k))
 	}
 	for _, k := range []TransactionKind{KindTopUp, KindRefund, KindCall} {

@@ -42,6 +42,7 @@ const (
 	KindDispute    TransactionKind = "dispute"
 	KindAdjustment TransactionKind = "adjustment"
 	KindBonus      TransactionKind = "bonus"
+	KindRent       TransactionKind = "rent"
 	KindUsage      TransactionKind = "usage" // used, without saying what
 )
 
@@ -76,6 +77,8 @@ func kindWord(k TransactionKind) ui.KindProps {
 		return ui.KindProps{Word: "Adjustment", Icon: ui.IconAdjustment}
 	case KindBonus:
 		return ui.KindProps{Word: "Bonus", Icon: ui.IconBonus}
+	case KindRent:
+		return ui.KindProps{Word: "Rent", Icon: ui.IconNumber}
 	case KindUsage:
 		return ui.KindProps{Word: "Usage", Icon: ui.IconMoneyOut}
 	default:

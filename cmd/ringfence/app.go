@@ -43,6 +43,7 @@ type app struct {
 	knowledge   *knowledge.Service
 	messages    *telephony.Messages
 	vault       *telephony.Vault
+	numbers     *telephony.Numbers
 }
 
 // now is the clock of the program.
@@ -91,6 +92,15 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	if err != nil {
 		return nil, err
 	}
+	a.numbers, err = telephony.NewNumbers(telephony.NumbersOptions{
+		DB: a.db, Gates: a.gates, Jobs: inserter, Vault: a.vault, Log: a.log.With("part", "numbers"), Now: now,
+		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), TwilioBase: cfg.TwilioAPIBase,
+		VapiKey: cfg.VapiAPIKey.Reveal(), VapiBase: cfg.VapiAPIBase, BaseURL: cfg.BaseURL,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.numbers.Register(a.registry)
 	metrics := payments.NewMetrics()
 	metrics.Register(a.registry)
 	secrets := make([]string, len(cfg.StripeWebhookSecrets))
@@ -113,6 +123,8 @@ func (a *app) sweepers() []jobs.Sweeper {
 		{Name: "holds", Run: func(ctx context.Context) error { _, err := a.gates.Expire(ctx); return err }},
 		{Name: "days", Run: func(ctx context.Context) error { _, err := a.ledger.AddUp(ctx); return err }},
 		{Name: "messages", Run: func(ctx context.Context) error { _, err := a.messages.Sweep(ctx); return err }},
+		{Name: "numbers", Run: func(ctx context.Context) error { _, err := a.numbers.Sweep(ctx); return err }},
+		{Name: "rents", Run: func(ctx context.Context) error { _, err := a.numbers.SweepRents(ctx); return err }},
 		{Name: "knowledge", Run: func(ctx context.Context) error { _, err := a.knowledge.Sweep(ctx); return err }},
 		{Name: "auth", Run: func(ctx context.Context) error { _, _, err := a.auth.Sweep(ctx); return err }},
 	}

@@ -56,7 +56,7 @@ func production(e environment) environment {
 	}
 	return e.with(environment{
 		"RINGFENCE_ENCRYPTION_KEYSET": keyset,
-		"RINGFENCE_ENV": "production", "RINGFENCE_SANDBOX_ADDR": "", "RINGFENCE_BASE_URL": "https://wallet.example.com",
+		"RINGFENCE_ENV":               "production", "RINGFENCE_SANDBOX_ADDR": "", "RINGFENCE_BASE_URL": "https://wallet.example.com",
 		"USD_TO_GBP_RATE": "0.79", "STRIPE_SECRET_KEY": "sk_live_" + canary + "000000",
 	})
 }

@@ -97,7 +97,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 		}
 	}
 	if !c.NoJobs {
-		runner, err := jobs.Start(e.ctx, jobs.Deps{DB: a.db, Payments: a.payments, Sweepers: a.sweepers(), Log: a.log})
+		runner, err := jobs.Start(e.ctx, jobs.Deps{DB: a.db, Payments: a.payments, Numbers: a.numbers, Sweepers: a.sweepers(), Log: a.log})
 		if err != nil {
 			return err
 		}
@@ -211,6 +211,7 @@ func startSandbox(ctx context.Context, cfg config.Config, a *app) (*sandbox.Serv
 		Addr: cfg.SandboxAddr, StateFile: filepath.Join(cfg.DataDir, "sandbox.db"),
 		TwilioAccountSID: cfg.TwilioAccountSID, TwilioAuthToken: cfg.TwilioAuthToken.Reveal(), TwilioNumbers: []string{cfg.TwilioFromNumber},
 		TwilioSMSURL: cfg.BaseURL + "/api/webhooks/twilio/sms",
+		VapiAPIKey:   cfg.VapiAPIKey.Reveal(), VapiWebhookSecret: cfg.VapiWebhookSecret.Reveal(), VapiServerURL: cfg.BaseURL + "/api/webhooks/vapi",
 		WebhookURL:   cfg.BaseURL + "/api/webhooks/stripe", WebhookSecret: cfg.StripeWebhookSecrets[0].Reveal(),
 		Logger: a.log.With("part", "sandbox"),
 	})

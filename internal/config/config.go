@@ -78,10 +78,11 @@ type Config struct {
 	// TwilioFromNumber is the account's number that organisations without one of their own send from (E.164).
 	TwilioFromNumber string `env:"TWILIO_FROM_NUMBER"`
 
-	// VapiAPIKey is the private key of the Vapi organisation that answers calls; unset, together with Twilio's account: numbers
-	// are off.
-	VapiAPIKey Secret `env:"VAPI_API_KEY"`
-	// VapiAPIBase is where Vapi's API is, without a trailing slash.
+	// VapiAPIKey is the private key that opens Vapi's API, VapiWebhookSecret what Vapi proves itself with when it sends us
+	// something (Authorization: Bearer). They are set together; both unset: phone agents and their calls are off.
+	VapiAPIKey        Secret `env:"VAPI_API_KEY"`
+	VapiWebhookSecret Secret `env:"VAPI_WEBHOOK_SECRET"`
+	// VapiAPIBase is where Vapi's API is, without a trailing slash; it may have a path.
 	VapiAPIBase string `env:"VAPI_API_BASE"`
 
 	// USDToGBP is the first version of the rate, in millionths of a pound per dollar, above 0 and below 10.

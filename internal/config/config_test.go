@@ -34,9 +34,9 @@ func production() map[string]string {
 		"RINGFENCE_BASE_URL":     "https://wallet.example.com",
 		"DATABASE_URL":           "postgres://app:pw@db.internal:5432/ringfence?sslmode=verify-full",
 		"RINGFENCE_SESSION_KEYS": keyBase64, "RINGFENCE_ENCRYPTION_KEYSET": keyset,
-		"STRIPE_SECRET_KEY":      "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
-		"STRIPE_WEBHOOK_SECRET":  "whsec_5WbX5kEWLlfzsGNjH64I8lOOqUB6e8FH",
-		"USD_TO_GBP_RATE":        "0.79",
+		"STRIPE_SECRET_KEY":     "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
+		"STRIPE_WEBHOOK_SECRET": "whsec_5WbX5kEWLlfzsGNjH64I8lOOqUB6e8FH",
+		"USD_TO_GBP_RATE":       "0.79",
 	}
 }
 
@@ -45,6 +45,11 @@ const (
 	twilioAccount = "AC00112233445566778899aabbccddeeff"
 	twilioToken   = "0123456789abcdef0123456789abcdef"
 )
+
+// withAgents is production with all of Vapi's.
+func withAgents() map[string]string {
+	return with(production(), "VAPI_API_KEY", "7420f27a-30fd-4f49-a995-5549ae7cc00d", "VAPI_WEBHOOK_SECRET", "correct-horse-battery-staple")
+}
 
 // withTexts is production with all of Twilio's.
 func withTexts() map[string]string {
@@ -164,6 +169,8 @@ func TestAcceptedValues(t *testing.T) {
 		{"STRIPE_WEBHOOK_SECRET", "whsec_5WbX5kEWLlfzsGNjH64I8lOO, whsec_6WbX5kEWLlfzsGNjH64I8lOO", func(c config.Config) any { return c.StripeWebhookSecrets[1].Reveal() }, "whsec_6WbX5kEWLlfzsGNjH64I8lOO"},
 		{"STRIPE_API_BASE", "https://proxy.example.com/", func(c config.Config) any { return c.StripeAPIBase }, "https://proxy.example.com"},
 		{"TWILIO_API_BASE", "https://proxy.example.com/", func(c config.Config) any { return c.TwilioAPIBase }, "https://proxy.example.com"},
+		{"VAPI_API_BASE", "https://Proxy.example.com/vapi/", func(c config.Config) any { return c.VapiAPIBase }, "https://proxy.example.com/vapi"},
+		{"VAPI_API_BASE", "https://api.vapi.ai", func(c config.Config) any { return c.VapiAPIBase }, "https://api.vapi.ai"},
 		{"RINGFENCE_CHECKOUT_HOSTS", "checkout.stripe.com, Pay.Example.com", func(c config.Config) any { return c.CheckoutHosts }, []string{"checkout.stripe.com", "pay.example.com"}},
 		{"RINGFENCE_TRUSTED_PROXIES", "10.1.2.3/8, 2001:db8::/32", func(c config.Config) any { return c.TrustedProxies }, []string{"10.0.0.0/8", "2001:db8::/32"}},
 		{"RINGFENCE_LOG_LEVEL", "debug", func(c config.Config) any { return c.LogLevel }, slog.LevelDebug},
@@ -192,7 +199,7 @@ func TestAcceptedValues(t *testing.T) {
 // Every fault alone: one changed value, one fault, named and explained.
 func TestEachFaultAlone(t *testing.T) {
 	prod, dev := production(), development(t)
-	texts := withTexts()
+	texts, agents := withTexts(), withAgents()
 	for _, tc := range []struct {
 		vars              map[string]string
 		name, value, says string
@@ -258,8 +265,6 @@ func TestEachFaultAlone(t *testing.T) {
 		{prod, "RINGFENCE_ENCRYPTION_KEYSET", "not base64!", "not base64"},
 		{prod, "RINGFENCE_ENCRYPTION_KEYSET", keyBase64, "not a keyset of Tink's"},
 		{dev, "RINGFENCE_ENCRYPTION_KEYSET", keyset[:40], "not a keyset of Tink's"},
-		{prod, "VAPI_API_KEY", "too short", "not an API key"},
-		{prod, "VAPI_API_BASE", "http://127.0.0.1:8091", "not https"},
 		{prod, "RINGFENCE_AUTH", "ldap", "not a known sign-in provider"},
 		{prod, "SUPABASE_URL", "http://abc.supabase.co", "not https"},
 		{prod, "SUPABASE_URL", "abc", "not a plain URL"},
@@ -295,6 +300,16 @@ func TestEachFaultAlone(t *testing.T) {
 		{texts, "TWILIO_API_BASE", "http://127.0.0.1:8091", "not https"},
 		{prod, "TWILIO_API_BASE", "https://api.twilio.com/2010-04-01", "not a plain URL"},
 		{dev, "TWILIO_API_BASE", "http://twilio.example", "not https"},
+		{agents, "VAPI_API_KEY", "short", "not an API key"},
+		{agents, "VAPI_API_KEY", "7420f27a 30fd 4f49 a995", "not an API key"},
+		{agents, "VAPI_WEBHOOK_SECRET", "short", "too weak"},
+		{agents, "VAPI_API_KEY", "", "others of Vapi's are"},
+		{agents, "VAPI_WEBHOOK_SECRET", "", "others of Vapi's are"},
+		{prod, "VAPI_API_BASE", "http://127.0.0.1:8091/vapi", "not https"},
+		{prod, "VAPI_API_BASE", "https://api.vapi.ai/../x", "not a plain URL"},
+		{prod, "VAPI_API_BASE", "https://api.vapi.ai/x?y", "not a plain URL"},
+		{prod, "VAPI_API_BASE", "/vapi", "not a plain URL"},
+		{dev, "VAPI_API_BASE", "http://vapi.example/vapi", "not https"},
 		{prod, "RINGFENCE_CHECKOUT_HOSTS", "https://checkout.stripe.com", "entry 1 of 1 is not a plain host name"},
 		{prod, "RINGFENCE_CHECKOUT_HOSTS", "checkout.stripe.com:443", "not a plain host name"},
 		{prod, "RINGFENCE_CHECKOUT_HOSTS", "*.stripe.com", "not a plain host name"},
@@ -356,7 +371,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 		"RINGFENCE_ENV": "production", "RINGFENCE_ADDR": "x", "RINGFENCE_SANDBOX_ADDR": "127.0.0.1:1", "RINGFENCE_METRICS_ADDR": "x",
 		"RINGFENCE_TRUSTED_PROXIES": "x", "RINGFENCE_LOG_LEVEL": "x", "DATABASE_URL": "x", "RINGFENCE_SESSION_KEYS": "c2hvcnQ=,,00", "RINGFENCE_AUTH": "x",
 		"RINGFENCE_ENCRYPTION_KEYSET": "x",
-		"SUPABASE_URL": "x", "SUPABASE_JWT_SECRET": "x", "STRIPE_SECRET_KEY": "x", "STRIPE_API_BASE": "x", "RINGFENCE_CHECKOUT_HOSTS": "x:1",
+		"SUPABASE_URL":                "x", "SUPABASE_JWT_SECRET": "x", "STRIPE_SECRET_KEY": "x", "STRIPE_API_BASE": "x", "RINGFENCE_CHECKOUT_HOSTS": "x:1",
 		"USD_TO_GBP_RATE": "x", "RINGFENCE_TOP_UP_MIN_PENCE": "x", "RINGFENCE_TOP_UP_MAX_PENCE": "0",
 	}
 	want := []string{
@@ -422,6 +437,21 @@ func TestJWTSecretNeedsItsProject(t *testing.T) {
 		t.Errorf("alone: %v", got)
 	}
 	load(t, with(production(), "SUPABASE_JWT_SECRET", secret, "SUPABASE_URL", "https://abc.supabase.co"))
+}
+
+// So are Vapi's; without them phone agents are off.
+func TestVapiIsOptional(t *testing.T) {
+	if c := load(t, production()); c.VapiAPIKey.IsSet() || c.VapiWebhookSecret.IsSet() {
+		t.Error("production without Vapi has some of it")
+	}
+	if c := load(t, withAgents()); c.VapiAPIBase != "https://api.vapi.ai" || c.VapiWebhookSecret.Reveal() != "correct-horse-battery-staple" {
+		t.Errorf("%s", c.VapiAPIBase)
+	}
+	for _, name := range []string{"VAPI_API_KEY", "VAPI_WEBHOOK_SECRET"} {
+		if got := faults(t, with(production(), name, withAgents()[name])); len(got) != 1 {
+			t.Errorf("with %s alone: %v, want a fault for the other", name, got)
+		}
+	}
 }
 
 // Twilio's settings are all there or none is; without them texts are off, and that is no fault.

@@ -25,7 +25,8 @@ var generated = []struct {
 	{"STRIPE_WEBHOOK_SECRET", func() string { return "whsec_" + rand.Text() + rand.Text() }},
 	{"TWILIO_ACCOUNT_SID", func() string { return "AC" + randomHex() }},
 	{"TWILIO_AUTH_TOKEN", randomHex},
-	{"VAPI_API_KEY", randomHex},
+	{"VAPI_API_KEY", rand.Text},
+	{"VAPI_WEBHOOK_SECRET", func() string { return rand.Text() + rand.Text() }},
 	{"RINGFENCE_ENCRYPTION_KEYSET", func() string {
 		made, err := NewKeyset("")
 		if err != nil {
@@ -54,7 +55,7 @@ func (l *loader) fillDevelopment() {
 	if addr := l.values["RINGFENCE_SANDBOX_ADDR"]; checkListenAddr(addr, true) == nil {
 		l.fill("STRIPE_API_BASE", "http://"+addr, FromDefault)
 		l.fill("TWILIO_API_BASE", "http://"+addr, FromDefault)
-		l.fill("VAPI_API_BASE", "http://"+addr, FromDefault)
+		l.fill("VAPI_API_BASE", "http://"+addr+"/vapi", FromDefault)
 	}
 	for _, g := range generated {
 		if l.values[g.name] != "" {

@@ -58,7 +58,7 @@ func TestConcurrentStartersAgree(t *testing.T) {
 			}
 		}
 		files, err := os.ReadDir(filepath.Join(vars["RINGFENCE_DATA_DIR"], "secrets"))
-		if err != nil || len(files) != 7 {
+		if err != nil || len(files) != 8 {
 			t.Fatalf("%d files are left, %v", len(files), err)
 		}
 	}
@@ -127,7 +127,7 @@ func TestNothingIsWrittenWithoutNeed(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	load(t, with(production(), "RINGFENCE_DATA_DIR", dir))
 	load(t, with(production(), "RINGFENCE_ENV", "development", "RINGFENCE_ADDR", "127.0.0.1:8080", "RINGFENCE_DATA_DIR", dir, "STRIPE_SECRET_KEY", "sk_test_x",
-		"TWILIO_ACCOUNT_SID", twilioAccount, "TWILIO_AUTH_TOKEN", twilioToken, "VAPI_API_KEY", twilioToken))
+		"TWILIO_ACCOUNT_SID", twilioAccount, "TWILIO_AUTH_TOKEN", twilioToken, "VAPI_API_KEY", twilioToken, "VAPI_WEBHOOK_SECRET", twilioToken))
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("the data directory was made: %v", err)
 	}

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/mail"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -67,10 +68,7 @@ func (l *loader) check(c *Config) {
 	l.secrets("STRIPE_WEBHOOK_SECRET", c.StripeWebhookSecrets, func(s string) (string, *problem) { return s, checkWebhookSecret(s) })
 	l.checkURL("STRIPE_API_BASE", &c.StripeAPIBase, false)
 	l.checkTwilio(c)
-	l.checkURL("VAPI_API_BASE", &c.VapiAPIBase, false)
-	if key := c.VapiAPIKey.Reveal(); key != "" && !vapiKey.MatchString(key) {
-		l.fault("VAPI_API_KEY", &problem{"is not an API key", "Copy a private key from Vapi's dashboard, API Keys."})
-	}
+	l.checkVapi(c)
 	l.checkCheckoutHosts(c.CheckoutHosts)
 	l.checkTopUps(c)
 }
@@ -88,24 +86,44 @@ func (l *loader) checkTwilio(c *Config) {
 	if c.TwilioFromNumber != "" && !phoneNumber.MatchString(c.TwilioFromNumber) {
 		l.fault("TWILIO_FROM_NUMBER", &problem{"is not a phone number", "Write it in international form, for example +447400123456."})
 	}
-	if c.Env == Development || !slices.ContainsFunc(twilioGroup, func(name string) bool { return l.values[name] != "" }) {
+	l.allOrNone(c, "Twilio's", "to send texts", twilioGroup)
+}
+
+// checkVapi wants the API's key and the webhooks' secret together.
+func (l *loader) checkVapi(c *Config) {
+	l.checkBase("VAPI_API_BASE", &c.VapiAPIBase)
+	if key := c.VapiAPIKey.Reveal(); key != "" && !vapiSecret.MatchString(key) {
+		l.fault("VAPI_API_KEY", &problem{"is not an API key", "Copy the private key from Vapi's dashboard: letters, digits and dashes, at least 16."})
+	}
+	if secret := c.VapiWebhookSecret.Reveal(); secret != "" && !vapiSecret.MatchString(secret) {
+		l.fault("VAPI_WEBHOOK_SECRET", &problem{"is too weak to tell Vapi from others", "Give Vapi and this server the same random secret: letters, digits and dashes, at least 16."})
+	}
+	l.allOrNone(c, "Vapi's", "for phone agents", vapiGroup)
+}
+
+// allOrNone wants each of a vendor's settings when one of them is there. Development fills in what is unset.
+func (l *loader) allOrNone(c *Config, whose, purpose string, group []string) {
+	if c.Env == Development || !slices.ContainsFunc(group, func(name string) bool { return l.values[name] != "" }) {
 		return
 	}
-	for _, name := range twilioGroup {
+	for _, name := range group {
 		if l.values[name] == "" {
-			l.fault(name, &problem{"is not set, and others of Twilio's are", "Set " + strings.Join(twilioGroup, " and ") + " to send texts, or none of them."})
+			l.fault(name, &problem{"is not set, and others of " + whose + " are", "Set " + strings.Join(group, " and ") + " " + purpose + ", or none of them."})
 		}
 	}
 }
 
-// twilioGroup is what sending texts needs, all or none. Development fills in what is unset.
-var twilioGroup = []string{"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
+var (
+	twilioGroup = []string{"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
+	vapiGroup   = []string{"VAPI_API_KEY", "VAPI_WEBHOOK_SECRET"}
+)
 
 var (
 	twilioSID   = regexp.MustCompile(`^AC[0-9a-fA-F]{32}$`)
 	twilioToken = regexp.MustCompile(`^[0-9a-zA-Z]{16,}$`)
-	vapiKey     = regexp.MustCompile(`^[0-9a-zA-Z_-]{16,200}$`)
 	phoneNumber = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
+	vapiSecret  = regexp.MustCompile(`^[0-9A-Za-z_-]{16,}$`)
+	basePath    = regexp.MustCompile(`^(/[0-9A-Za-z_-]+)*/?$`)
 )
 
 func (l *loader) checkAddresses(c *Config) {
@@ -145,6 +163,19 @@ func (l *loader) checkURL(name string, value *string, anyHTTP bool) {
 	}
 	l.fault(name, p)
 	*value = normal
+}
+
+// checkBase is checkURL for an API's base, which may have a path.
+func (l *loader) checkBase(name string, value *string) {
+	path := ""
+	if u, err := url.Parse(*value); err == nil && u.Host != "" && basePath.MatchString(u.Path) {
+		path = strings.TrimSuffix(u.Path, "/")
+		*value = strings.TrimSuffix(strings.TrimSuffix(*value, "/"), path)
+	}
+	l.checkURL(name, value, false)
+	if *value != "" {
+		*value += path
+	}
 }
 
 // secrets holds each entry of a comma-separated list to its rule, and puts what the rule returns in its place.

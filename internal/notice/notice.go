@@ -25,6 +25,10 @@ const (
 	DisputeOpened  Kind = "dispute_opened"  // a payment is disputed
 	DisputeClosed  Kind = "dispute_closed"  // a dispute has ended
 	AccountClosing Kind = "account_closed"  // an operator closed the account
+
+	NumberRentDue    Kind = "number_rent_due"    // a number's next month is charged in a week; its subject is number and month
+	NumberRentUnpaid Kind = "number_rent_unpaid" // a number's month is owed, and it is released unless it is paid
+	NumberReleased   Kind = "number_released"    // a number is given back because its rent was not paid
 )
 
 // Notice is one thing to be told.

@@ -27,6 +27,7 @@ func controls(mux *http.ServeMux, path, back string) func(pattern string, fn con
 func answerControl(w http.ResponseWriter, r *http.Request, back string, v any, err error) {
 	var ours *apiError
 	var twilios *twilioError
+	var vapis *vapiError
 	switch {
 	case err == nil && fromForm(r):
 		http.Redirect(w, r, back, http.StatusSeeOther)
@@ -36,6 +37,8 @@ func answerControl(w http.ResponseWriter, r *http.Request, back string, v any, e
 		writeJSON(w, ours.Status, map[string]any{"error": ours})
 	case errors.As(err, &twilios):
 		writeJSON(w, twilios.Status, map[string]any{"error": twilios})
+	case errors.As(err, &vapis):
+		writeJSON(w, vapis.Status, map[string]any{"error": vapis})
 	default:
 		writeJSON(w, http.StatusInternalServerError, map[string]any{"error": internalError(err.Error())})
 	}

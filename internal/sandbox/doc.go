@@ -5,10 +5,14 @@
 // Stripe is served under /v1 (API version of stripe-go v76), its hosted checkout page under /c/pay/, its controls
 // under /sandbox/stripe/, and an overview of everything at /.
 //
-// Twilio is served under /2010-04-01/ (messages: a client's transport has to send to this host, and name it in the
-// Host header, what it would send to Twilio's), its page and its controls under /sandbox/twilio/. Besides the magic
-// numbers of Twilio's test credentials there are NumberUndelivered, NumberFailed and NumberSilent.
+// Twilio is served under /2010-04-01/ (accounts, numbers, messages) and /v2/RegulatoryCompliance/ (bundles): a client's
+// transport has to send to this host, and name it in the Host header, what it would send to Twilio's. Its page and its
+// controls are under /sandbox/twilio/. Besides the magic numbers of Twilio's test credentials there are
+// NumberUndelivered, NumberFailed and NumberSilent.
 //
-// The sandbox imitates what is documented at https://docs.stripe.com/api and https://www.twilio.com/docs/messaging/api
-// and refuses what it does not imitate: a parameter it would have to ignore is a 400, never a silent success.
+// Vapi is served under /vapi, for whoever has its key, and its controls are under /sandbox/vapi/. Its telephone is the
+// sandbox's Twilio.
+//
+// The sandbox imitates what is documented at https://docs.stripe.com/api, https://www.twilio.com/docs/usage/api and
+// https://docs.vapi.ai/api-reference, and refuses what it does not imitate: a parameter it would have to ignore is a 400, never a silent success.
 package sandbox

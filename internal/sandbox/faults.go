@@ -29,7 +29,7 @@ type Fault struct {
 	URL string `json:"url,omitempty"`
 	// Copies is how often repeat sends the same in all; zero means three times.
 	Copies int `json:"copies,omitempty"`
-	// Code is the error that refuse answers with: one of Twilio's error codes.
+	// Code is the error that refuse answers with: one of Twilio's error codes, or a status of Vapi's from 400 to 599.
 	Code int `json:"code,omitempty"`
 }
 
@@ -52,7 +52,7 @@ const (
 	FaultCutAfterActing = "cut_after_acting"
 	// FaultBadURL makes a checkout session whose url is that of the rule. Stripe only.
 	FaultBadURL = "bad_url"
-	// FaultRefuse answers with the error of the rule's code: nothing happened. Twilio only.
+	// FaultRefuse answers with the error of the rule's code: nothing happened. Twilio and Vapi only.
 	FaultRefuse = "refuse"
 	// FaultDelay waits, with the idempotency key in use, then acts.
 	FaultDelay = "delay"
@@ -73,7 +73,11 @@ const (
 
 // faultWords are what faults can do at one stand-in: on the way, in place of or around the execution, and to
 // deliveries.
-type faultWords struct{ edge, execution, delivery []string }
+type faultWords struct {
+	edge, execution, delivery []string
+	// codes are the least and the greatest code of refuse; zero is no bound.
+	codes [2]int
+}
 
 var (
 	everyDelivery = []string{FaultDrop, FaultRepeat, FaultReorder, FaultOtherSignature}
@@ -136,6 +140,9 @@ func (f *Fault) check(words faultWords) error {
 	}
 	if (f.Do == FaultRefuse) != (f.Code != 0) {
 		return fmt.Errorf("fault %q: refuse needs code, and nothing else takes it", f.Match)
+	}
+	if f.Code != 0 && (f.Code < words.codes[0] || words.codes[1] != 0 && f.Code > words.codes[1]) {
+		return fmt.Errorf("fault %q: code must be from %d to %d", f.Match, words.codes[0], words.codes[1])
 	}
 	if f.Times < -1 || f.MS < 0 || f.Copies < 0 || f.Copies > 1000 {
 		return fmt.Errorf("fault %q: times, ms or copies out of range", f.Match)

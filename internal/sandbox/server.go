@@ -32,13 +32,22 @@ type Options struct {
 	// TwilioAccountSID is the account of Twilio's stand-in (AC and 32 hexadecimal digits), TwilioAuthToken the token
 	// that admits to it and signs its callbacks. Without an account there is no Twilio here.
 	TwilioAccountSID, TwilioAuthToken string
-	// TwilioNumbers are the account's numbers, in the form +447400123456; none means +15005550006 alone.
+	// TwilioNumbers are numbers that the account owns without buying them, in the form +447400123456; none means
+	// +15005550006 alone.
 	TwilioNumbers []string
-	// TwilioSMSURL is where texts that come in are posted to; empty posts them nowhere.
+	// TwilioSMSURL is where texts to these numbers are posted to, until the API says otherwise; empty posts them
+	// nowhere.
 	TwilioSMSURL string
 	// TwilioSettleAfter is how long a text takes from queued to its last status. Zero means a second; with a negative
 	// value it moves only by Twilio.Advance and Twilio.Mark.
 	TwilioSettleAfter time.Duration
+	// VapiAPIKey opens Vapi's stand-in, which needs Twilio's; without a key there is no Vapi here. VapiWebhookSecret is
+	// the organisation's credential for its servers: sent as Authorization: Bearer to VapiServerURL and to servers that
+	// name a credentialId.
+	VapiAPIKey, VapiWebhookSecret string
+	// VapiServerURL is the organisation's server: where messages go that neither the assistant nor the number has a
+	// server for. Empty sends these nowhere.
+	VapiServerURL string
 	// Now is the clock; nil means the system's.
 	Now func() time.Time
 	// Logger receives what happens; nil means slog.Default.
@@ -67,6 +76,7 @@ type Server struct {
 	store  *store
 	stripe *Stripe
 	twilio *Twilio // nil when it is off
+	vapi   *Vapi   // nil when it is off
 	cancel context.CancelFunc
 
 	work  sync.WaitGroup
@@ -113,6 +123,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err == nil {
 		s.twilio, err = newTwilio(run, o, st)
 	}
+	if err == nil {
+		s.vapi, err = newVapi(run, o, s.url, st, s.twilio)
+	}
 	if err != nil {
 		cancel()
 		return nil, errors.Join(err, st.close(), ln.Close())
@@ -153,6 +166,9 @@ func (s *Server) Stripe() *Stripe { return s.stripe }
 // Twilio does the same for Twilio; nil when Options name no account.
 func (s *Server) Twilio() *Twilio { return s.twilio }
 
+// Vapi does the same for Vapi; nil when Options name no key.
+func (s *Server) Vapi() *Vapi { return s.vapi }
+
 // Close ends serving and delivering and closes the state file. It is safe to repeat.
 func (s *Server) Close() error { return s.close() }
 
@@ -176,12 +192,18 @@ func (s *Server) routes() http.Handler {
 		if s.twilio != nil {
 			health["twilio_sms_url"] = s.twilio.smsURL
 		}
+		if s.vapi != nil {
+			health["vapi_server_url"] = s.vapi.serverURL
+		}
 		writeJSON(w, http.StatusOK, health)
 	})
 	mux.HandleFunc("GET /assets/sandbox.css", serveCSS)
 	s.stripe.mount(mux)
 	if s.twilio != nil {
 		s.twilio.mount(mux)
+	}
+	if s.vapi != nil {
+		s.vapi.mount(mux)
 	}
 	// A page of another site must not be able to act here through the developer's browser.
 	return loopbackHost(http.NewCrossOriginProtection().Handler(limitBody(mux)))

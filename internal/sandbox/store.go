@@ -215,6 +215,29 @@ func (c *changes) finish() func() error {
 	}
 }
 
+// keeper is the state of a stand-in that is one mutex and what is written under it.
+type keeper struct {
+	store *store
+	now   func() time.Time
+	mu    sync.Mutex
+}
+
+// begin starts a change; the mutex must be held until its finish has returned.
+func (k *keeper) begin() *changes { return &changes{store: k.store, now: k.now()} }
+
+// change runs fn as one change of the state and waits until it is written. What fn changed before it erred is kept.
+func (k *keeper) change(fn func(c *changes) error) error {
+	k.mu.Lock()
+	c := k.begin()
+	err := fn(c)
+	done := c.finish()
+	k.mu.Unlock()
+	if e := done(); e != nil && err == nil {
+		err = e
+	}
+	return err
+}
+
 // close commits what is queued and closes the file.
 func (st *store) close() error {
 	st.mu.Lock()

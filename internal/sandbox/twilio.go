@@ -13,40 +13,51 @@ import (
 	"time"
 )
 
-// Twilio is the stand-in for Twilio: the messages of one account (https://www.twilio.com/docs/messaging/api).
+// Twilio is the stand-in for Twilio: one account and its subaccounts, with their numbers and messages
+// (https://www.twilio.com/docs/iam/api, https://www.twilio.com/docs/phone-numbers/api,
+// https://www.twilio.com/docs/messaging/api).
 //
 // All state is in memory under one mutex and is written to the state file before the answer is given. Twilio has no
 // idempotency keys, so a request that is repeated is a second message, here as there.
 type Twilio struct {
+	keeper
+
 	account string
 	token   string
 	smsURL  string
-	numbers []string
+	given   []string      // the numbers of Options
 	pace    time.Duration // from creation to the end of a message; negative: it moves by hand
-	now     func() time.Time
 	log     *slog.Logger
-	store   *store
 	life    context.Context // the sandbox's own life, which outlasts any request
 
 	clock   *alarms // the messages' next steps
 	courier *courier
 	steps   sync.WaitGroup // steps whose writing is awaited
 
-	mu        sync.Mutex
-	seq       uint64
-	messages  map[string]*sms // by SID
-	order     []*sms          // by Seq, rising
-	optOuts   map[string]*optOut
-	creations Creations
+	seq          uint64                    // of everything; each order below is by it, rising
+	accounts     map[string]*twilioAccount // by SID, like every map but owned
+	accountOrder []*twilioAccount
+	numbers      map[string]*phoneNumber
+	numberOrder  []*phoneNumber
+	owned        map[string]*phoneNumber // by number: those not released
+	stock        map[string][]string     // by country, kind and area
+	addresses    map[string]*postalAddress
+	addressOrder []*postalAddress
+	bundles      map[string]*bundle
+	bundleOrder  []*bundle
+	messages     map[string]*sms
+	order        []*sms
+	optOuts      map[string]*optOut
+	creations    map[string]*Creations // by what is made
 
 	faults faultList
 }
 
-// Creations counts requests to make a message that were admitted.
+// Creations counts requests to make something that were admitted.
 type Creations struct {
 	// Asked counts the requests, whatever became of them.
 	Asked int64 `json:"asked"`
-	// Made counts those that made a message, whatever was answered.
+	// Made counts those that made it, whatever was answered. Buying a number that one owns makes nothing.
 	Made int64 `json:"made"`
 }
 
@@ -54,6 +65,10 @@ const (
 	bucketMessages  = "twilio.messages"
 	bucketOptOuts   = "twilio.opt_outs"
 	bucketCreations = "twilio.creations"
+	bucketAccounts  = "twilio.accounts"
+	bucketNumbers   = "twilio.numbers"
+	bucketAddresses = "twilio.addresses"
+	bucketBundles   = "twilio.bundles"
 
 	twilioVersion  = "2010-04-01"
 	twilioSettling = time.Second
@@ -74,16 +89,17 @@ func newTwilio(life context.Context, o Options, st *store) (*Twilio, error) {
 		return nil, nil // there is no Twilio then, which is not an error
 	}
 	t := &Twilio{
-		account: o.TwilioAccountSID, token: o.TwilioAuthToken, smsURL: o.TwilioSMSURL, numbers: slices.Clone(o.TwilioNumbers),
-		pace: o.TwilioSettleAfter, now: o.Now, log: o.Logger, store: st, life: life,
+		account: o.TwilioAccountSID, token: o.TwilioAuthToken, smsURL: o.TwilioSMSURL, given: slices.Clone(o.TwilioNumbers),
+		pace: o.TwilioSettleAfter, log: o.Logger, life: life, keeper: keeper{store: st, now: o.Now},
 		clock:    newAlarms(o.Now),
 		courier:  newCourier(o.Now),
-		messages: map[string]*sms{},
-		optOuts:  map[string]*optOut{},
-		faults:   faultList{words: twilioFaults},
+		messages: map[string]*sms{}, optOuts: map[string]*optOut{}, creations: map[string]*Creations{},
+		accounts: map[string]*twilioAccount{}, numbers: map[string]*phoneNumber{}, owned: map[string]*phoneNumber{},
+		stock: map[string][]string{}, addresses: map[string]*postalAddress{}, bundles: map[string]*bundle{},
+		faults: faultList{words: twilioFaults},
 	}
-	if len(t.numbers) == 0 {
-		t.numbers = []string{twilioNumber}
+	if len(t.given) == 0 {
+		t.given = []string{twilioNumber}
 	}
 	if t.pace == 0 {
 		t.pace = twilioSettling
@@ -92,6 +108,9 @@ func newTwilio(life context.Context, o Options, st *store) (*Twilio, error) {
 		return nil, err
 	}
 	if err := t.load(); err != nil {
+		return nil, err
+	}
+	if err := t.settle(); err != nil {
 		return nil, err
 	}
 	t.resume()
@@ -105,7 +124,7 @@ func (t *Twilio) check() error {
 	if !authToken.MatchString(t.token) {
 		return errors.New("sandbox: TwilioAuthToken must be set, of letters and digits only")
 	}
-	for _, n := range t.numbers {
+	for _, n := range t.given {
 		if !e164.MatchString(n) {
 			return fmt.Errorf("sandbox: TwilioNumbers must be like +447400123456, not %q", n)
 		}
@@ -113,19 +132,67 @@ func (t *Twilio) check() error {
 	return nil
 }
 
-func (t *Twilio) load() error {
-	if err := loadMap(t.store, bucketMessages, t.messages); err != nil {
+func (t *Twilio) load() (err error) {
+	if t.order, err = loadRows(t.store, bucketMessages, t.messages); err != nil {
 		return err
 	}
-	for _, m := range t.messages {
-		t.order = append(t.order, m)
-		t.seq = max(t.seq, m.Seq)
+	if t.accountOrder, err = loadRows(t.store, bucketAccounts, t.accounts); err != nil {
+		return err
 	}
-	slices.SortFunc(t.order, func(a, b *sms) int { return cmp.Compare(a.Seq, b.Seq) })
+	if t.numberOrder, err = loadRows(t.store, bucketNumbers, t.numbers); err != nil {
+		return err
+	}
+	if t.addressOrder, err = loadRows(t.store, bucketAddresses, t.addresses); err != nil {
+		return err
+	}
+	if t.bundleOrder, err = loadRows(t.store, bucketBundles, t.bundles); err != nil {
+		return err
+	}
+	t.seq = max(last(t.order), last(t.accountOrder), last(t.numberOrder), last(t.addressOrder), last(t.bundleOrder))
+	for _, n := range t.numberOrder {
+		if n.Released == 0 {
+			t.owned[n.Number] = n
+		}
+	}
 	if err := loadMap(t.store, bucketOptOuts, t.optOuts); err != nil {
 		return err
 	}
-	return loadOne(t.store, bucketCreations, &t.creations)
+	return loadMap(t.store, bucketCreations, t.creations)
+}
+
+// loadRows loads a table by its keys, and gives its rows in the order of their sequence.
+func loadRows[V any, R interface {
+	*V
+	listRow
+}](st *store, bucket string, into map[string]R) ([]R, error) {
+	rows := map[string]*V{}
+	if err := loadMap(st, bucket, rows); err != nil {
+		return nil, err
+	}
+	order := make([]R, 0, len(rows))
+	for key, row := range rows {
+		into[key] = row
+		order = append(order, row)
+	}
+	slices.SortFunc(order, func(a, b R) int { return cmp.Compare(a.sequence(), b.sequence()) })
+	return order, nil
+}
+
+// last gives the highest sequence of a table.
+func last[R listRow](order []R) uint64 {
+	if len(order) == 0 {
+		return 0
+	}
+	return order[len(order)-1].sequence()
+}
+
+// settle makes what Options say true, which may differ from the last run's.
+func (t *Twilio) settle() error {
+	return t.change(func(c *changes) error {
+		t.settleAccounts(c)
+		t.settleNumbers(c)
+		return nil
+	})
 }
 
 // resume takes up what was under way when the state file was last closed, at the pace of now.
@@ -146,22 +213,6 @@ func (t *Twilio) run(ctx context.Context) {
 	loops.Go(func() { t.courier.run(ctx) })
 	loops.Wait()
 	t.steps.Wait()
-}
-
-// begin starts a change; the mutex must be held until its finish has returned.
-func (t *Twilio) begin() *changes { return &changes{store: t.store, now: t.now()} }
-
-// change runs fn as one change of the state and waits until it is written. What fn changed before it erred is kept.
-func (t *Twilio) change(fn func(c *changes) error) error {
-	t.mu.Lock()
-	c := t.begin()
-	err := fn(c)
-	done := c.finish()
-	t.mu.Unlock()
-	if e := done(); e != nil && err == nil {
-		err = e
-	}
-	return err
 }
 
 func (t *Twilio) logFailure(ctx context.Context, what, id string, err error) {

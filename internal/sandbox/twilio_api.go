@@ -1,7 +1,7 @@
 package sandbox
 
 import (
-	"crypto/subtle"
+	"cmp"
 	"errors"
 	"io"
 	"maps"
@@ -22,8 +22,23 @@ const (
 	validityMax = 36000
 )
 
-// MakeMessage is the match of faults for requests that make a message, whatever the account.
-const MakeMessage = "POST /" + twilioVersion + "/Accounts/*/Messages.json"
+// Matches of faults, whatever the account.
+const (
+	accountsPath = "/" + twilioVersion + "/Accounts"
+
+	// MakeMessage is for requests that make a message.
+	MakeMessage = "POST " + accountsPath + "/*/Messages.json"
+	// MakeAccount is for requests that make a subaccount, ChangeAccount for those that suspend or close one.
+	MakeAccount   = "POST " + accountsPath + ".json"
+	ChangeAccount = "POST " + accountsPath + "/*"
+	// SearchNumbers is for searches of numbers that can be bought, of every kind and country.
+	SearchNumbers = "GET " + accountsPath + "/*/AvailablePhoneNumbers/*/*"
+	// BuyNumber, ListNumbers, ChangeNumber and ReleaseNumber are for an account's own numbers.
+	BuyNumber     = "POST " + accountsPath + "/*/IncomingPhoneNumbers.json"
+	ListNumbers   = "GET " + accountsPath + "/*/IncomingPhoneNumbers.json"
+	ChangeNumber  = "POST " + accountsPath + "/*/IncomingPhoneNumbers/*"
+	ReleaseNumber = "DELETE " + accountsPath + "/*/IncomingPhoneNumbers/*"
+)
 
 // twilioFaults are what faults do here. All of them are the sandbox's own doing and none is recorded, since there are
 // no idempotency keys.
@@ -35,39 +50,88 @@ var twilioFaults = faultWords{
 
 // asked is an API request that has been read and admitted.
 type asked struct {
+	caller  *twilioAccount
 	account string
+	country string
 	path    string
-	sid     string
+	sid     string // of the resource, without the .json of its path
 	form    url.Values
 }
 
 // twilioOperation answers an API request. It runs under the mutex and leaves the state alone when it errs.
 type twilioOperation func(t *Twilio, c *changes, in *asked) (any, error)
 
+// twilioRoute is one operation of the API.
+type twilioRoute struct {
+	method, path string
+	op           twilioOperation
+	// status is what it answers with when it worked; zero is 200.
+	status int
+	// counts is what it makes, where that is counted.
+	counts string
+}
+
+// What is counted of the requests that make something.
+const (
+	countMessages = "messages"
+	countAccounts = "accounts"
+	countNumbers  = "numbers"
+)
+
+const (
+	ofAccount   = accountsPath + "/{account}/"
+	bundlesPath = "/v2/RegulatoryCompliance/Bundles"
+)
+
+var twilioRoutes = []twilioRoute{
+	{"GET", accountsPath + ".json", listAccounts, 0, ""},
+	{"POST", accountsPath + ".json", makeAccount, http.StatusCreated, countAccounts},
+	{"GET", accountsPath + "/{resource}", fetchAccount, 0, ""},
+	{"POST", accountsPath + "/{resource}", updateAccount, 0, ""},
+
+	{"GET", ofAccount + "Messages.json", listTexts, 0, ""},
+	{"POST", ofAccount + "Messages.json", makeMessage, http.StatusCreated, countMessages},
+	{"GET", ofAccount + "Messages/{resource}", fetchMessage, 0, ""},
+
+	{"GET", ofAccount + "AvailablePhoneNumbers/{country}/{resource}", searchNumbers, 0, ""},
+	{"GET", ofAccount + "IncomingPhoneNumbers.json", listNumbers, 0, ""},
+	{"POST", ofAccount + "IncomingPhoneNumbers.json", buyNumber, http.StatusCreated, countNumbers},
+	{"GET", ofAccount + "IncomingPhoneNumbers/{resource}", fetchNumber, 0, ""},
+	{"POST", ofAccount + "IncomingPhoneNumbers/{resource}", updateNumber, 0, ""},
+	{"DELETE", ofAccount + "IncomingPhoneNumbers/{resource}", releaseNumber, http.StatusNoContent, ""},
+
+	{"GET", ofAccount + "Addresses.json", listAddresses, 0, ""},
+	{"POST", ofAccount + "Addresses.json", makeAddress, http.StatusCreated, ""},
+	{"GET", ofAccount + "Addresses/{resource}", fetchAddress, 0, ""},
+	{"DELETE", ofAccount + "Addresses/{resource}", deleteAddress, http.StatusNoContent, ""},
+
+	// Of another host at Twilio; a client's transport sends both here.
+	{"POST", bundlesPath, makeBundle, http.StatusCreated, ""},
+	{"GET", bundlesPath + "/{bundle}", fetchBundle, 0, ""},
+	{"POST", bundlesPath + "/{bundle}", updateBundle, 0, ""},
+}
+
 func (t *Twilio) mountAPI(mux *http.ServeMux) {
-	messages := twilioPath + "Accounts/{account}/Messages"
-	for pattern, op := range map[string]twilioOperation{
-		"POST " + messages + ".json":      makeMessage,
-		"GET " + messages + ".json":       listTexts,
-		"GET " + messages + "/{resource}": fetchMessage,
-	} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { t.serveAPI(w, r, op) })
+	paths := map[string]bool{}
+	for _, route := range twilioRoutes {
+		mux.HandleFunc(route.method+" "+route.path, func(w http.ResponseWriter, r *http.Request) { t.serveAPI(w, r, route) })
+		paths[route.path] = true
 	}
-	mux.HandleFunc(twilioPath, func(w http.ResponseWriter, r *http.Request) {
-		t.serveAPI(w, r, func(_ *Twilio, _ *changes, in *asked) (any, error) { return nil, notFound(in.path) })
-	})
-	for _, pattern := range []string{messages + ".json", messages + "/{resource}"} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			t.serveAPI(w, r, func(*Twilio, *changes, *asked) (any, error) {
+	unknown := func(_ *Twilio, _ *changes, in *asked) (any, error) { return nil, notFound(in.path) }
+	mux.HandleFunc(twilioPath, func(w http.ResponseWriter, r *http.Request) { t.serveAPI(w, r, twilioRoute{op: unknown}) })
+	for path := range paths {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			t.serveAPI(w, r, twilioRoute{op: func(*Twilio, *changes, *asked) (any, error) {
 				return nil, twilioFail(codeMethod, "Method not allowed: the sandbox does not imitate %s here", r.Method)
-			})
+			}})
 		})
 	}
 }
 
-func (t *Twilio) serveAPI(w http.ResponseWriter, r *http.Request, op twilioOperation) {
+func (t *Twilio) serveAPI(w http.ResponseWriter, r *http.Request, route twilioRoute) {
 	w.Header().Set("Twilio-Request-Id", newSID("RQ"))
-	if err := t.authorised(r); err != nil {
+	caller, err := t.admit(r)
+	if err != nil {
 		t.fail(w, err)
 		return
 	}
@@ -76,10 +140,10 @@ func (t *Twilio) serveAPI(w http.ResponseWriter, r *http.Request, op twilioOpera
 		t.fail(w, err)
 		return
 	}
+	in.caller = caller
 	what := r.Method + " " + r.URL.Path
-	making := r.Method == http.MethodPost && r.PathValue("account") != "" && in.sid == ""
-	if making {
-		t.count(func(n *Creations) { n.Asked++ })
+	if route.counts != "" {
+		t.count(route.counts)
 	}
 	fault := t.faults.strike(what, twilioFaults.edge)
 	if fault.Do == FaultTimeout {
@@ -97,7 +161,7 @@ func (t *Twilio) serveAPI(w http.ResponseWriter, r *http.Request, op twilioOpera
 	}
 	var v any
 	err = t.change(func(c *changes) (err error) {
-		v, err = op(t, c, in)
+		v, err = route.op(t, c, in)
 		return err
 	})
 	switch {
@@ -107,10 +171,10 @@ func (t *Twilio) serveAPI(w http.ResponseWriter, r *http.Request, op twilioOpera
 		t.fail(w, err)
 	case fault.Do == Fault500AfterActing:
 		t.fail(w, twilioFail(codeInternal, "An internal server error has occurred"))
-	case making:
-		writeJSON(w, http.StatusCreated, v)
+	case route.status == http.StatusNoContent:
+		w.WriteHeader(http.StatusNoContent)
 	default:
-		writeJSON(w, http.StatusOK, v)
+		writeJSON(w, cmp.Or(route.status, http.StatusOK), v)
 	}
 }
 
@@ -129,32 +193,38 @@ func (t *Twilio) fail(w http.ResponseWriter, err error) {
 	writeJSON(w, e.Status, e)
 }
 
-// count changes the counters and has them written without waiting.
-func (t *Twilio) count(fn func(*Creations)) {
+// count counts a request that asks for something, and has that written without waiting.
+func (t *Twilio) count(what string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.begin()
-	fn(&t.creations)
-	c.put(bucketCreations, onlyKey, t.creations)
+	t.creation(what).Asked++
+	c.put(bucketCreations, what, t.creation(what))
 	c.finish()
 }
 
-// authorised admits any account whose token matches, to its own resources; the configured account also to those of
-// the others, as a parent is at Twilio.
-func (t *Twilio) authorised(r *http.Request) error {
-	account, token, _ := r.BasicAuth()
-	switch {
-	case !accountSID.MatchString(account), subtle.ConstantTimeCompare([]byte(token), []byte(t.token)) != 1:
-		return twilioFail(codeAuthenticate, "Authenticate")
-	case account != t.account && !strings.HasPrefix(r.URL.Path, twilioPath+"Accounts/"+account+"/"):
-		return twilioFail(codeAuthenticate, "Authenticate")
-	default:
-		return nil
+// made counts that something was made.
+func (t *Twilio) made(c *changes, what string) {
+	t.creation(what).Made++
+	c.put(bucketCreations, what, t.creation(what))
+}
+
+func (t *Twilio) creation(what string) *Creations {
+	if t.creations[what] == nil {
+		t.creations[what] = &Creations{}
 	}
+	return t.creations[what]
 }
 
 func readAsked(r *http.Request) (*asked, error) {
-	in := &asked{account: r.PathValue("account"), path: r.URL.Path, sid: r.PathValue("resource")}
+	in := &asked{account: r.PathValue("account"), country: r.PathValue("country"), path: r.URL.Path, sid: r.PathValue("bundle")}
+	if name := r.PathValue("resource"); name != "" {
+		sid, ok := strings.CutSuffix(name, ".json")
+		if !ok {
+			return nil, notFound(in.path)
+		}
+		in.sid = sid
+	}
 	raw := r.URL.RawQuery
 	if r.Method == http.MethodPost {
 		body, err := io.ReadAll(r.Body)
@@ -165,9 +235,6 @@ func readAsked(r *http.Request) (*asked, error) {
 			return nil, twilioFail(codeInvalidParameter, "The body must be application/x-www-form-urlencoded, not %q.", ct)
 		}
 		raw = string(body)
-	}
-	if in.account != "" && !accountSID.MatchString(in.account) {
-		return nil, notFound(in.path)
 	}
 	form, err := url.ParseQuery(raw)
 	if err != nil {
@@ -228,8 +295,7 @@ func makeMessage(t *Twilio, c *changes, in *asked) (any, error) {
 		m.Expires = c.now.Add(time.Duration(validity) * time.Second).UnixNano()
 	}
 	t.add(c, m)
-	t.creations.Made++
-	c.put(bucketCreations, onlyKey, t.creations)
+	t.made(c, countMessages)
 	return m.view(), nil
 }
 
@@ -252,8 +318,10 @@ func (t *Twilio) sendable(account, from, to, body string) error {
 		return sendError(magicFrom[from], from, to)
 	case !e164.MatchString(from):
 		return sendError(codeInvalidFrom, from, to)
-	case !slices.Contains(t.numbers, from):
+	case t.owned[from] == nil || t.owned[from].Account != account:
 		return sendError(codeNotTwilio, from, to)
+	case !t.owned[from].SMS:
+		return sendError(codeNotCapable, from, to)
 	case from == to:
 		return sendError(codeSameNumber, from, to)
 	case t.optOuts[optOutKey(account, from, to)] != nil:
@@ -275,9 +343,8 @@ func (t *Twilio) find(account, sid string) *sms {
 
 // fetchMessage is https://www.twilio.com/docs/messaging/api/message-resource#fetch-a-message-resource.
 func fetchMessage(t *Twilio, _ *changes, in *asked) (any, error) {
-	sid, ok := strings.CutSuffix(in.sid, ".json")
-	m := t.find(in.account, sid)
-	if !ok || m == nil {
+	m := t.find(in.account, in.sid)
+	if m == nil {
 		return nil, notFound(in.path)
 	}
 	if err := in.allow(); err != nil {

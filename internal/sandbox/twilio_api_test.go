@@ -138,7 +138,7 @@ func TestMessageErrors(t *testing.T) {
 	if e := twilioError(t, err); e.Code != 20004 || e.Status != http.StatusMethodNotAllowed {
 		t.Errorf("%+v", e)
 	}
-	if _, err = p.sms.FetchAccount(testAccount); twilioError(t, err).Code != 20404 {
+	if _, err = p.sms.FetchApplication("AP00000000000000000000000000000000", nil); twilioError(t, err).Code != 20404 {
 		t.Errorf("what is not imitated: %v", err)
 	}
 	if books := p.twilio.Books(); len(books.Messages) != 1 || books.Creations.Made != 1 || books.Creations.Asked != 19 {
@@ -161,21 +161,33 @@ func TestTwilioCredentials(t *testing.T) {
 			t.Errorf("%s: %+v", name, e)
 		}
 	}
-	// Another account has messages of its own, which the configured one sees as its parent.
-	other := p.twilioAPI(otherSub, testToken, time.Minute)
-	m, err := other.CreateMessage(message(handset, "of the other"))
-	if err != nil || *m.AccountSid != otherSub {
+	_, err := p.twilioAPI(otherSub, testToken, time.Minute).CreateMessage(message(handset, "x"))
+	if e := twilioError(t, err); e.Code != 20003 {
+		t.Errorf("an account nobody made: %+v", e)
+	}
+	// A subaccount has messages of its own, which the configured account sees as its parent.
+	sub := p.subaccount("Harbour Dental")
+	number := sub.buy("+14155552671")
+	m, err := sub.api.CreateMessage(message(handset, "of the other").SetFrom(number))
+	if err != nil || *m.AccountSid != sub.sid {
 		t.Fatalf("%v %+v", err, m)
 	}
-	if got, err := p.sms.FetchMessage(*m.Sid, (&openapi.FetchMessageParams{}).SetPathAccountSid(otherSub)); err != nil || *got.Sid != *m.Sid {
+	if got, err := p.sms.FetchMessage(*m.Sid, (&openapi.FetchMessageParams{}).SetPathAccountSid(sub.sid)); err != nil || *got.Sid != *m.Sid {
 		t.Errorf("the parent: %v", err)
 	}
 	if _, err := p.sms.FetchMessage(*m.Sid, nil); twilioError(t, err).Code != 20404 {
 		t.Errorf("another account's message: %v", err)
 	}
-	_, err = other.FetchMessage(sid, (&openapi.FetchMessageParams{}).SetPathAccountSid(testAccount))
+	_, err = sub.api.FetchMessage(sid, (&openapi.FetchMessageParams{}).SetPathAccountSid(testAccount))
 	if e := twilioError(t, err); e.Code != 20003 {
 		t.Errorf("the parent's message: %+v", e)
+	}
+	// Nobody sends from a number of another account, not even of the parent.
+	if _, err = sub.api.CreateMessage(message(handset, "x")); twilioError(t, err).Code != 21659 {
+		t.Errorf("from the parent's number: %v", err)
+	}
+	if _, err = p.sms.CreateMessage(message(handset, "x").SetFrom(number)); twilioError(t, err).Code != 21659 {
+		t.Errorf("from the subaccount's number: %v", err)
 	}
 	if got := p.list(nil); !slices.Equal(got, []string{sid}) {
 		t.Errorf("%v", got)

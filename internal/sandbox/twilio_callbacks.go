@@ -110,7 +110,9 @@ func (t *Twilio) call(ctx context.Context, m *sms, call *callback) {
 		})
 		return
 	}
-	token := t.token
+	t.mu.Lock()
+	token := t.tokenOf(m.Account)
+	t.mu.Unlock()
 	if fault.Do == FaultOtherSignature {
 		token += otherSecret
 	}

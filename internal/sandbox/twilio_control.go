@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const twilioControl = "/sandbox/twilio"
@@ -17,6 +18,12 @@ func (t *Twilio) mountControl(mux *http.ServeMux) {
 	handle := controls(mux, twilioControl, twilioControl+"/")
 	handle("GET /books", func(*http.Request) (any, error) { return t.Books(), nil })
 	controlFaults(handle, &t.faults)
+	for word, approve := range map[string]bool{"approve": true, "reject": false} {
+		handle("POST /bundles/{sid}/"+word, func(r *http.Request) (any, error) {
+			err := t.ReviewBundle(r.PathValue("sid"), approve)
+			return map[string]string{"sid": r.PathValue("sid"), "review": word}, err
+		})
+	}
 	handle("GET /messages/{sid}/callbacks", func(r *http.Request) (any, error) {
 		sid := r.PathValue("sid")
 		if _, err := t.booked(sid); err != nil {
@@ -73,8 +80,16 @@ func (t *Twilio) SetFaults(rules ...Fault) error { return t.faults.set(rules) }
 // Faults gives the rules still in force, with the strikes they have left.
 func (t *Twilio) Faults() []Fault { return t.faults.get() }
 
-// TextBooks are all messages of the stand-in, for comparison with other books.
-type TextBooks struct {
+// TwilioBooks are everything that the stand-in knows, for comparison with other books.
+type TwilioBooks struct {
+	// Accounts are the configured one and its subaccounts, in the order they were made.
+	Accounts        []BookedAccount `json:"accounts"`
+	AccountRequests Creations       `json:"account_requests"`
+	// Numbers are those owned now and those released, in the order they were bought.
+	Numbers   []BookedNumber `json:"numbers"`
+	Purchases Creations      `json:"purchases"`
+	// RentCents is what was taken in all for numbers, in US cents.
+	RentCents int64 `json:"rent_cents"`
 	// Messages are in the order they were made.
 	Messages  []BookedMessage `json:"messages"`
 	Creations Creations       `json:"creations"`
@@ -97,11 +112,39 @@ type BookedMessage struct {
 	Price string `json:"price"`
 }
 
+// Owned gives the numbers that an account owns now, in the order they were bought; with no account those of all.
+func (b TwilioBooks) Owned(account string) []BookedNumber {
+	var out []BookedNumber
+	for _, n := range b.Numbers {
+		if n.Released.IsZero() && (account == "" || n.Account == account) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
 // Books lists everything afresh.
-func (t *Twilio) Books() TextBooks {
+func (t *Twilio) Books() TwilioBooks {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	b := TextBooks{Messages: make([]BookedMessage, 0, len(t.order)), Creations: t.creations}
+	b := TwilioBooks{
+		Accounts: []BookedAccount{}, AccountRequests: *t.creation(countAccounts), Numbers: []BookedNumber{},
+		Purchases: *t.creation(countNumbers), Messages: make([]BookedMessage, 0, len(t.order)),
+		Creations: *t.creation(countMessages),
+	}
+	for _, a := range t.accountOrder {
+		if t.theirs(a) {
+			b.Accounts = append(b.Accounts, BookedAccount{
+				SID: a.SID, FriendlyName: a.FriendlyName, Status: a.Status, Created: time.Unix(0, a.Created).UTC(),
+				Numbers: len(t.numbersOf(a.SID)),
+			})
+		}
+	}
+	for _, n := range t.numberOrder {
+		booked := t.bookedNumber(n)
+		b.Numbers = append(b.Numbers, booked)
+		b.RentCents += booked.RentCents
+	}
 	for _, m := range t.order {
 		b.Messages = append(b.Messages, m.booked())
 		for _, call := range m.Calls {
@@ -136,7 +179,7 @@ func (t *Twilio) booked(sid string) (BookedMessage, error) {
 }
 
 // String sums the books up in a line, for test failures.
-func (b TextBooks) String() string {
+func (b TwilioBooks) String() string {
 	counts := map[string]int{}
 	for _, m := range b.Messages {
 		counts[m.Direction+" "+m.Status]++
@@ -146,6 +189,6 @@ func (b TextBooks) String() string {
 		parts = append(parts, fmt.Sprintf("%d %s", n, what))
 	}
 	slices.Sort(parts)
-	return fmt.Sprintf("%d messages (%s), %d asked for and %d made, %d undelivered callbacks",
-		len(b.Messages), strings.Join(parts, ", "), b.Creations.Asked, b.Creations.Made, b.Undelivered)
+	return fmt.Sprintf("%d numbers owned of %d, %d messages (%s), %d asked for and %d made, %d undelivered callbacks",
+		len(b.Owned("")), len(b.Numbers), len(b.Messages), strings.Join(parts, ", "), b.Creations.Asked, b.Creations.Made, b.Undelivered)
 }

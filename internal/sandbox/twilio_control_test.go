@@ -63,7 +63,7 @@ func TestTwilioBooksOverHTTP(t *testing.T) {
 		t.Errorf("%s", body)
 	}
 	_, body, _ = p.page("/sandbox/twilio/books")
-	books := decode[sandbox.TextBooks](t, body)
+	books := decode[sandbox.TwilioBooks](t, body)
 	want := sandbox.BookedMessage{
 		SID: sid, Account: testAccount, Direction: "outbound-api", From: ownNumber, To: handset, Body: "out",
 		Status: "undelivered", ErrorCode: 30006, Segments: 1,

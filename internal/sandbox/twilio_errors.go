@@ -21,11 +21,22 @@ const (
 	codeAuthenticate     = 20003
 	codeMethod           = 20004
 	codePageSize         = 20007
+	codeForbidden        = 20403
 	codeNotFound         = 20404
 	codeInvalidParameter = 20422
 	codeTooMany          = 20429
 	codeInternal         = 20500
 	codeUnavailable      = 20503
+
+	codeInvalidURL        = 21402
+	codeInvalidMethod     = 21403
+	codeInvalidNumber     = 21421
+	codeUnavailableNumber = 21422
+	codeEmptyArea         = 21452
+	codeLocalAddress      = 21615
+	codeNoAddress         = 21628
+	codeAddressInUse      = 21629
+	codeNeedsBundle       = 21649
 
 	codeInvalidTo       = 21211
 	codeInvalidFrom     = 21212
@@ -63,7 +74,7 @@ func twilioFail(code int, format string, args ...any) *twilioError {
 		e.Status = http.StatusUnauthorized
 	case codeMethod:
 		e.Status = http.StatusMethodNotAllowed
-	case codeNotFound, codeTooMany, codeInternal, codeUnavailable:
+	case codeForbidden, codeNotFound, codeTooMany, codeInternal, codeUnavailable:
 		e.Status = code - 20000
 	}
 	return e

@@ -39,6 +39,11 @@ func (r redirect) RoundTrip(req *http.Request) (*http.Response, error) {
 // twilioAPI is Twilio's own client: only the transport differs.
 func (b *box) twilioAPI(account, token string, timeout time.Duration) *openapi.ApiService {
 	b.t.Helper()
+	return b.twilioClient(account, token, timeout).Api
+}
+
+func (b *box) twilioClient(account, token string, timeout time.Duration) *twilio.RestClient {
+	b.t.Helper()
 	u, err := url.Parse(b.URL())
 	if err != nil {
 		b.t.Fatal(err)
@@ -48,7 +53,7 @@ func (b *box) twilioAPI(account, token string, timeout time.Duration) *openapi.A
 		HTTPClient:  &http.Client{Transport: redirect{host: u.Host}, Timeout: timeout},
 	}
 	c.SetAccountSid(account)
-	return twilio.NewRestClientWithParams(twilio.ClientParams{Client: c}).Api
+	return twilio.NewRestClientWithParams(twilio.ClientParams{Client: c})
 }
 
 // withTwilio switches Twilio on: messages move by hand unless a test says otherwise.
@@ -142,12 +147,13 @@ type hooks struct {
 	bad      int      // requests whose signature did not hold
 	statuses []int    // of the next requests; after them it is 200
 	kind     string   // the content type and body of 200
+	token    string   // signs what comes
 	answer   string
 }
 
 func newHooks(t *testing.T) *hooks {
 	t.Helper()
-	h := &hooks{}
+	h := &hooks{token: testToken}
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	h.url = srv.URL
@@ -161,7 +167,7 @@ func (h *hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	validator := twilioclient.NewRequestValidator(testToken)
+	validator := twilioclient.NewRequestValidator(h.token)
 	if err != nil || r.Method != http.MethodPost ||
 		!validator.ValidateBody(h.url+r.URL.String(), body, r.Header.Get("X-Twilio-Signature")) {
 		h.bad++
@@ -183,6 +189,13 @@ func (h *hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.tokens = append(h.tokens, r.Header.Get("I-Twilio-Idempotency-Token"))
 	w.Header().Set("Content-Type", h.kind)
 	_, _ = io.WriteString(w, h.answer)
+}
+
+// trust sets whose signature holds: an account's token.
+func (h *hooks) trust(token string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.token = token
 }
 
 // replies sets what texts that come in are answered with.

@@ -10,38 +10,45 @@ import (
 	"strings"
 )
 
-// Receive has a text come in: from is anybody's number, to one of the account's. It is kept as a message, posted to
-// TwilioSMSURL, and what that answers is sent as a reply. It gives the message's SID, without waiting for the answer:
+// Receive has a text come in: from is anybody's number, to one that an account owns. It is kept as a message, posted
+// to the number's SmsUrl, signed with its account's token, and what that answers is sent as a reply. It gives the message's SID, without waiting for the answer:
 // Callbacks tells what became of it.
 //
 // Between numbers of the United States, words like STOP and START are obeyed, and posted all the same, as they are at
 // Twilio; the confirmation that Twilio would send is not imitated. For all other numbers they are ordinary texts.
 //
-// Errors: 21211 and 21212 for numbers that are none, 20404 for a number that is not the account's, 21602 and 21617 for
-// a body that is empty or too long.
+// Errors: 21211 and 21212 for numbers that are none, 20404 for a number that nobody owns, 21606 for one that takes no
+// texts, 21602 and 21617 for a body that is empty or too long, 20403 when its account is suspended.
 func (t *Twilio) Receive(from, to, body string) (sid string, err error) {
 	switch {
 	case !e164.MatchString(from):
 		return "", sendError(codeInvalidFrom, from, to)
 	case !e164.MatchString(to):
 		return "", sendError(codeInvalidTo, from, to)
-	case !slices.Contains(t.numbers, to):
-		return "", notFound(to)
 	case strings.TrimSpace(body) == "":
 		return "", twilioFail(codeNoBody, "Message body is required.")
 	case tooLong(body):
 		return "", twilioFail(codeTooLong, "The concatenated message body exceeds the %d character limit", bodyLimit)
 	}
 	err = t.change(func(c *changes) error {
-		t.obey(c, from, to, body)
+		n := t.owned[to]
+		switch {
+		case n == nil:
+			return notFound(to)
+		case !n.SMS:
+			return sendError(codeNotCapable, to, from)
+		case t.accounts[n.Account].Status != accountActive:
+			return twilioFail(codeForbidden, "Account %s is not active", n.Account)
+		}
+		t.obey(c, n.Account, from, to, body)
 		m := &sms{
-			Account: t.account, Direction: directionInbound, From: from, To: to, Body: body, Status: smsReceived,
+			Account: n.Account, Direction: directionInbound, From: from, To: to, Body: body, Status: smsReceived,
 			Sent: c.now.UnixNano(),
 		}
 		t.add(c, m)
 		sid = m.SID
-		if t.smsURL != "" {
-			t.tell(c, m, whatInbound, t.smsURL, inboundForm(m))
+		if target := t.textsTo(n); target != "" {
+			t.tell(c, m, whatInbound, target, inboundForm(m))
 		}
 		return nil
 	})
@@ -49,11 +56,11 @@ func (t *Twilio) Receive(from, to, body string) (sid string, err error) {
 }
 
 // obey does what Twilio does by itself with the words of a person in the United States.
-func (t *Twilio) obey(c *changes, from, to, body string) {
+func (t *Twilio) obey(c *changes, account, from, to, body string) {
 	if country(from) != "US" || country(to) != "US" {
 		return
 	}
-	word, key := strings.ToUpper(strings.TrimSpace(body)), optOutKey(t.account, to, from)
+	word, key := strings.ToUpper(strings.TrimSpace(body)), optOutKey(account, to, from)
 	switch {
 	case slices.Contains(stopWords, word):
 		t.optOuts[key] = &optOut{At: c.now.UnixNano()}

@@ -41,6 +41,9 @@ type sms struct {
 	calling bool
 }
 
+func (m *sms) sequence() uint64 { return m.Seq }
+func (m *sms) id() string       { return m.SID }
+
 // A message's direction.
 const (
 	directionInbound = "inbound"

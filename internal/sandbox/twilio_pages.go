@@ -71,11 +71,12 @@ func (t *Twilio) postInbound(w http.ResponseWriter, r *http.Request) {
 
 func (t *Twilio) showPage(w http.ResponseWriter, status int, typed textIn, notice string) {
 	m := twilioModel{
-		Account: t.account, SMSURL: t.smsURL, Numbers: t.numbers, Undelivered: NumberUndelivered, Failed: NumberFailed,
+		Account: t.account, SMSURL: t.smsURL, Undelivered: NumberUndelivered, Failed: NumberFailed,
 		Silent: NumberSilent, ByHand: t.pace < 0, Ends: []string{smsDelivered, smsUndelivered, smsFailed},
 		Faults: t.Faults(), Presets: twilioPresets, Text: typed, Notice: notice,
 	}
 	t.mu.Lock()
+	m.Numbers = t.ownedNumbers()
 	for one := range newest(t.order) {
 		m.Messages = append(m.Messages, twilioRow{
 			BookedMessage: one.booked(), Created: one.Created / int64(time.Second), Callbacks: one.callbacks(),

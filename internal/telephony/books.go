@@ -1,6 +1,8 @@
 package telephony
 
 import (
+	"slices"
+
 	"github.com/lib/pq"
 	"github.com/lib/pq/pqerror"
 
@@ -14,10 +16,12 @@ func taken(err error) bool {
 }
 
 // Tables are the tables whose every row the invariants must be able to see.
-var Tables = []string{"messages", "opt_outs"}
+var Tables = []string{"messages", "opt_outs", "telephony_accounts", "credentials", "numbers", "agents"}
 
-// Invariants are what must hold among texts and what was paid for them.
-var Invariants = []wallet.Invariant{
+// Invariants are what must hold among texts, numbers and what was paid for them.
+var Invariants = slices.Concat(textInvariants, numberInvariants)
+
+var textInvariants = []wallet.Invariant{
 	{
 		Name: "texts-are-paid", Promise: "a text costs what its hold took, less what was given back, and its hold has ended when the text has",
 		Count: `SELECT count(*) FROM messages`,

@@ -46,3 +46,12 @@ func (v *Vault) OpenCredential(ctx context.Context, d *db.DB, org uuid.UUID, kin
 	})
 	return token, err
 }
+
+// Take is the first part of Advance alone, as if the process had died before the provider was asked.
+func (s *Numbers) Take(ctx context.Context, n Number) error {
+	_, _, err := s.take(ctx, n.OrgID, n.ID)
+	return err
+}
+
+// MonthsAfter is monthsAfter.
+var MonthsAfter = monthsAfter

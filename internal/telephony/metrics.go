@@ -21,3 +21,28 @@ func newMetrics() metrics {
 func (s *Messages) Register(r prometheus.Registerer) {
 	r.MustRegister(s.metrics.texts, s.metrics.callbacks, s.metrics.repaired)
 }
+
+// numberMetrics count what becomes of numbers.
+type numberMetrics struct {
+	numbers, rents *prometheus.CounterVec
+	repaired       prometheus.Counter
+}
+
+func newNumberMetrics() numberMetrics {
+	return numberMetrics{
+		numbers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ringfence_numbers_total", Help: "Phone numbers by what happened to them: ordered, active, turned_back, releasing, ended.",
+		}, []string{"what"}),
+		rents: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ringfence_number_rents_total", Help: "Months of numbers by what came of charging them: paid, owed.",
+		}, []string{"outcome"}),
+		repaired: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "ringfence_numbers_repaired_total", Help: "Numbers that were left behind and that the sweeper took up.",
+		}),
+	}
+}
+
+// Register adds the metrics to a registry.
+func (s *Numbers) Register(r prometheus.Registerer) {
+	r.MustRegister(s.metrics.numbers, s.metrics.rents, s.metrics.repaired)
+}

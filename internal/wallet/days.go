@@ -35,7 +35,7 @@ type Day struct {
 	KnowledgePence money.Pence `db:"knowledge_pence"`
 }
 
-// Used is how often an action was paid for that day, and what it cost, debt included.
+// Used is how often an action was paid for that day, and what it cost, debt included. A number's month is one time of it.
 func (d Day) Used(a Action) (times int64, cost money.Pence) {
 	switch a {
 	case ActionCall:
@@ -70,7 +70,9 @@ const addedUpSQL = `
 	       count(*) FILTER (WHERE t.action = 'sms') AS sms, coalesce(sum(t.cost) FILTER (WHERE t.action = 'sms'), 0)::bigint AS sms_pence,
 	       count(*) FILTER (WHERE t.action = 'number') AS numbers, coalesce(sum(t.cost) FILTER (WHERE t.action = 'number'), 0)::bigint AS number_pence,
 	       count(*) FILTER (WHERE t.action = 'knowledge') AS searches, coalesce(sum(t.cost) FILTER (WHERE t.action = 'knowledge'), 0)::bigint AS knowledge_pence
-	FROM (SELECT t.seq, t.created_at, t.balance_after_pence, h.action, h.amount_pence AS cost
+	FROM (SELECT t.seq, t.created_at, t.balance_after_pence, CASE WHEN t.kind = 'rent' THEN 'number' ELSE h.action END AS action,
+	             CASE WHEN t.kind = 'rent' THEN (SELECT sum(p.amount_pence) FROM ledger_postings p WHERE p.transaction_id = t.id AND p.amount_pence > 0)
+	                  ELSE h.amount_pence END AS cost
 	      FROM ledger_transactions t LEFT JOIN holds h ON t.kind = 'usage' AND h.id = t.id
 	      WHERE t.org_id = $1 AND t.seq > $2 ORDER BY t.seq LIMIT $3) t
 	GROUP BY 1`
@@ -248,7 +250,8 @@ var dayInvariants = []Invariant{
 		                 ROW(min(t.seq), max(t.seq), count(*), (array_agg(t.balance_after_pence ORDER BY t.seq DESC))[1],
 		                     count(h.id) FILTER (WHERE h.action = 'call'), coalesce(sum(h.amount_pence) FILTER (WHERE h.action = 'call'), 0)::bigint,
 		                     count(h.id) FILTER (WHERE h.action = 'sms'), coalesce(sum(h.amount_pence) FILTER (WHERE h.action = 'sms'), 0)::bigint,
-		                     count(h.id) FILTER (WHERE h.action = 'number'), coalesce(sum(h.amount_pence) FILTER (WHERE h.action = 'number'), 0)::bigint,
+		                     count(*) FILTER (WHERE h.action = 'number' OR t.kind = 'rent'), (coalesce(sum(h.amount_pence) FILTER (WHERE h.action = 'number'), 0)
+		                      + coalesce(sum((SELECT sum(p.amount_pence) FROM ledger_postings p WHERE p.transaction_id = t.id AND p.amount_pence > 0)) FILTER (WHERE t.kind = 'rent'), 0))::bigint,
 		                     count(h.id) FILTER (WHERE h.action = 'knowledge'), coalesce(sum(h.amount_pence) FILTER (WHERE h.action = 'knowledge'), 0)::bigint) AS sums
 		          FROM (SELECT org_id, max(last_seq) AS until FROM wallet_days GROUP BY org_id) k
 		               JOIN ledger_transactions t ON t.org_id = k.org_id AND t.seq <= k.until

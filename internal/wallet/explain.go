@@ -148,7 +148,7 @@ func (e *Explanation) read(ctx context.Context, tx *db.Tx) (err error) {
 		e.Reversal, err = reversalBehind(ctx, tx, e.OrgID, e.ID)
 	case Usage:
 		e.Use, err = useBehind(ctx, tx, e.OrgID, e.ID)
-	case Adjustment, Bonus:
+	case Adjustment, Bonus, Rent:
 	}
 	return err
 }

@@ -25,7 +25,7 @@ const AnySort Sort = ""
 
 // Sorts are all of them, in the order in which people see them.
 func Sorts() []Sort {
-	sorts := []Sort{Sort(TopUp), Sort(Adjustment), Sort(Bonus), Sort(Refund), Sort(Dispute)}
+	sorts := []Sort{Sort(TopUp), Sort(Adjustment), Sort(Bonus), Sort(Refund), Sort(Dispute), Sort(Rent)}
 	for _, a := range Actions {
 		sorts = append(sorts, Sort(a))
 	}

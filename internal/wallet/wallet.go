@@ -56,6 +56,7 @@ const (
 	Usage      Kind = "usage"      // something was used; the transaction has the id of the hold that paid for it
 	Refund     Kind = "refund"     // a card payment was given back, or came back after all; see Reverse
 	Dispute    Kind = "dispute"    // a bank took a card payment back, or returned it; see Reverse
+	Rent       Kind = "rent"       // a month of something that is kept; see ChargeRent
 )
 
 // Transaction is one line of a wallet's history.
