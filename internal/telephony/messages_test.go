@@ -66,7 +66,12 @@ func newDesk(t *testing.T) *desk {
 	d.org, d.other = wallettest.Org(t, d.db, "Harbour Dental", 1_00), wallettest.Org(t, d.db, "Second Tenant", 1_00)
 	// What the server does with a request of Twilio's, without a server.
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := r.ParseForm(); err != nil || !d.Genuine(r.URL.RequestURI(), r.PostForm, r.Header.Get("X-Twilio-Signature")) {
+		err := r.ParseForm()
+		genuine := false
+		if err == nil {
+			genuine, err = d.Genuine(r.Context(), r.URL.RequestURI(), r.PostForm, r.Header.Get("X-Twilio-Signature"))
+		}
+		if err != nil || !genuine {
 			http.Error(w, "not Twilio", http.StatusForbidden)
 			return
 		}
@@ -595,7 +600,7 @@ func TestSignatures(t *testing.T) {
 		"one more":        {path, good, url.Values{"MessageSid": {"SM1"}, "Body": {"STOP"}, "From": {handset}, "To": {sender}}, false},
 		"one twice":       {path, good, url.Values{"MessageSid": {"SM1"}, "Body": {"STOP", "START"}, "From": {handset}}, false},
 	} {
-		if got := d.Genuine(c.path, c.form, c.signature); got != c.want {
+		if got, err := d.Genuine(t.Context(), c.path, c.form, c.signature); got != c.want || err != nil {
 			t.Errorf("%s: %t", what, got)
 		}
 	}
