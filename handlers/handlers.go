@@ -39,6 +39,7 @@ type Deps struct {
 	Wallets   *wallet.Ledger
 	Gates     *wallet.Gates
 	Messages  *telephony.Messages
+	Calls     *telephony.Calls
 	Payments  *payments.Service
 	Knowledge *knowledge.Service
 
