@@ -63,10 +63,10 @@ func TestBuyFaults(t *testing.T) {
 				fault sandbox.Fault
 				want  telephony.NumberState
 			}{
-				{"answers too late", sandbox.Fault{Do: sandbox.FaultTimeoutAfterActing}, active},
+				{"answers too late", sandbox.Fault{Do: sandbox.FaultTimeoutAfterActing, MS: 20}, active},
 				{"loses the answer", sandbox.Fault{Do: sandbox.FaultCutAfterActing}, active},
 				{"500 after acting", sandbox.Fault{Do: sandbox.Fault500AfterActing}, active},
-				{"never answers", sandbox.Fault{Do: sandbox.FaultTimeout}, unanswered},
+				{"never answers", sandbox.Fault{Do: sandbox.FaultTimeout, MS: 20}, unanswered},
 				{"500", sandbox.Fault{Do: sandbox.Fault500}, unanswered},
 				{"503", sandbox.Fault{Do: sandbox.Fault503}, unanswered},
 				{"429", sandbox.Fault{Do: sandbox.Fault429, Times: 3}, active},
@@ -132,10 +132,10 @@ func TestBuyUndone(t *testing.T) {
 		fault sandbox.Fault
 	}{
 		{"takes it", sandbox.Fault{}},
-		{"answers too late", sandbox.Fault{Do: sandbox.FaultTimeoutAfterActing}},
+		{"answers too late", sandbox.Fault{Do: sandbox.FaultTimeoutAfterActing, MS: 20}},
 		{"loses the answer", sandbox.Fault{Do: sandbox.FaultCutAfterActing}},
 		{"500 after acting", sandbox.Fault{Do: sandbox.Fault500AfterActing}},
-		{"never answers", sandbox.Fault{Do: sandbox.FaultTimeout}},
+		{"never answers", sandbox.Fault{Do: sandbox.FaultTimeout, MS: 20}},
 		{"500", sandbox.Fault{Do: sandbox.Fault500, Times: 3}},
 		{"429", sandbox.Fault{Do: sandbox.Fault429, Times: 3}},
 		{"refuses", sandbox.Fault{Do: sandbox.FaultRefuse, Code: 21710, Times: 5}},
@@ -244,7 +244,7 @@ func TestBuyerDies(t *testing.T) {
 			s.customer()
 			n := s.dies(s.buy(s.choose(1)[0], fmt.Sprint(step, before)), step, before)
 			died := s.clock.Now()
-			s.Numbers = s.open(s.box.URL())
+			s.Numbers = s.open(s.box.URL(), 0)
 			n = s.run(n)
 			if took := s.clock.Now().Sub(died); took > 5*time.Minute {
 				t.Errorf("at %s it took %s", step, took)
@@ -269,7 +269,7 @@ func TestUndoerDies(t *testing.T) {
 			s.customer()
 			s.faults(sandbox.Fault{Match: sandbox.ImportNumber, Do: sandbox.FaultRefuse, Code: 400})
 			n := s.dies(s.buy(s.choose(1)[0], fmt.Sprint(step, before)), step, before)
-			s.Numbers = s.open(s.box.URL())
+			s.Numbers = s.open(s.box.URL(), 0)
 			s.wantEnd(s.run(n), telephony.NumberFailed, telephony.StepImport)
 			if t.Failed() {
 				t.Fatalf("died at %s, before it asked: %t", step, before)

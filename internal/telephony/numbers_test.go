@@ -78,7 +78,7 @@ func newShop(t *testing.T) *shop {
 	s.twilio, s.vapi = s.box.Twilio(), s.box.Vapi()
 	first, _, _ := keysets(t)
 	s.vault = newVault(t, first)
-	s.Numbers = s.open(s.box.URL())
+	s.Numbers = s.open(s.box.URL(), 0)
 	t.Cleanup(func() {
 		wallettest.CheckBooks(t, s.db, telephony.Invariants...)
 		for _, secret := range []string{token, vapiKey} {
@@ -92,8 +92,9 @@ func newShop(t *testing.T) *shop {
 
 const vapiKey = "vapi-private-key-0123456789"
 
-// open puts numbers together over providers at an address: another process.
-func (s *shop) open(base string) *telephony.Numbers {
+// open puts numbers together over providers at an address: another process. A request to a provider may take a while; zero
+// means as long as ever.
+func (s *shop) open(base string, timeout time.Duration) *telephony.Numbers {
 	s.t.Helper()
 	log := slog.New(slog.NewTextHandler(s.log, nil))
 	inserter, err := jobs.NewInserter(s.db, slog.New(slog.DiscardHandler))
@@ -103,7 +104,7 @@ func (s *shop) open(base string) *telephony.Numbers {
 	n, err := telephony.NewNumbers(telephony.NumbersOptions{
 		DB: s.db, Gates: wallet.NewGates(wallet.GateOptions{DB: s.db, Now: s.clock.Now, Log: log}), Jobs: inserter, Vault: s.vault, Log: log, Now: s.clock.Now,
 		AccountSID: account, AuthToken: token, TwilioBase: base, VapiKey: vapiKey, VapiBase: base + "/vapi",
-		BaseURL: "https://ringfence.example", Timeout: 500 * time.Millisecond,
+		BaseURL: "https://ringfence.example", Timeout: timeout,
 	})
 	if err != nil {
 		s.t.Fatal(err)

@@ -218,7 +218,7 @@ func TestManagedTokenIsReadAnew(t *testing.T) {
 	s.wantState(second, telephony.NumberActive, "")
 	stranger, _, _ := keysets(t)
 	s.vault = newVault(t, stranger)
-	s.Numbers = s.open(s.box.URL())
+	s.Numbers = s.open(s.box.URL(), 0)
 	s.run(s.release(first))
 	s.run(s.release(second))
 	s.wantAgree()

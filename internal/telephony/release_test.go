@@ -139,10 +139,10 @@ func TestReleaseFaults(t *testing.T) {
 				name  string
 				fault sandbox.Fault
 			}{
-				{"answers too late", sandbox.Fault{Do: sandbox.FaultTimeoutAfterActing}},
+				{"answers too late", sandbox.Fault{Do: sandbox.FaultTimeoutAfterActing, MS: 20}},
 				{"loses the answer", sandbox.Fault{Do: sandbox.FaultCutAfterActing}},
 				{"500 after acting", sandbox.Fault{Do: sandbox.Fault500AfterActing}},
-				{"never answers", sandbox.Fault{Do: sandbox.FaultTimeout}},
+				{"never answers", sandbox.Fault{Do: sandbox.FaultTimeout, MS: 20}},
 				{"500", sandbox.Fault{Do: sandbox.Fault500}},
 				{"503", sandbox.Fault{Do: sandbox.Fault503, Times: 3}},
 				{"429", sandbox.Fault{Do: sandbox.Fault429, Times: 3}},
@@ -195,7 +195,7 @@ func TestReleaserDies(t *testing.T) {
 			if n.State != telephony.NumberReleasing {
 				t.Errorf("at %s it is %s", step, n.State)
 			}
-			s.Numbers = s.open(s.box.URL())
+			s.Numbers = s.open(s.box.URL(), 0)
 			s.wantEnd(s.run(n), telephony.NumberReleased, "")
 			if t.Failed() {
 				t.Fatalf("died at %s, before it asked: %t", step, before)
