@@ -32,6 +32,7 @@ type Twilio struct {
 
 	clock   *alarms // the messages' next steps
 	courier *courier
+	teller  *teller
 	steps   sync.WaitGroup // steps whose writing is awaited
 
 	seq          uint64                    // of everything; each order below is by it, rising
@@ -98,6 +99,7 @@ func newTwilio(life context.Context, o Options, st *store) (*Twilio, error) {
 		stock: map[string][]string{}, addresses: map[string]*postalAddress{}, bundles: map[string]*bundle{},
 		faults: faultList{words: twilioFaults},
 	}
+	t.teller = t.newTeller()
 	if len(t.given) == 0 {
 		t.given = []string{twilioNumber}
 	}
@@ -202,7 +204,7 @@ func (t *Twilio) resume() {
 			m.NextAt = t.due(m, t.now())
 		}
 		t.stepAt(m)
-		t.callNext(m)
+		t.teller.callNext(m)
 	}
 }
 

@@ -147,11 +147,7 @@ func (t *Twilio) Books() TwilioBooks {
 	}
 	for _, m := range t.order {
 		b.Messages = append(b.Messages, m.booked())
-		for _, call := range m.Calls {
-			if call.State != deliveryDelivered {
-				b.Undelivered++
-			}
-		}
+		b.Undelivered += m.undelivered()
 	}
 	return b
 }

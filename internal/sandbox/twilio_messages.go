@@ -35,10 +35,9 @@ type sms struct {
 	// NextAt is when it takes its next step by itself.
 	NextAt int64 `json:"next_at,omitempty"`
 	// StatusCallback is whom its changes of status are told to.
-	StatusCallback string      `json:"status_callback,omitempty"`
-	Calls          []*callback `json:"calls,omitempty"`
-	// calling says that one of the calls is under way or waits for its time.
-	calling bool
+	StatusCallback string `json:"status_callback,omitempty"`
+
+	line
 }
 
 func (m *sms) sequence() uint64 { return m.Seq }
@@ -159,7 +158,7 @@ func (t *Twilio) plan(c *changes, m *sms) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.stepAt(m)
-		t.callNext(m)
+		t.teller.callNext(m)
 	})
 }
 

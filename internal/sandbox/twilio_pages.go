@@ -79,7 +79,7 @@ func (t *Twilio) showPage(w http.ResponseWriter, status int, typed textIn, notic
 	m.Numbers = t.ownedNumbers()
 	for one := range newest(t.order) {
 		m.Messages = append(m.Messages, twilioRow{
-			BookedMessage: one.booked(), Created: one.Created / int64(time.Second), Callbacks: one.callbacks(),
+			BookedMessage: one.booked(), Created: one.Created / int64(time.Second), Callbacks: one.shown(),
 			Open: !final(one.Status),
 		})
 	}
