@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// Twilio is the stand-in for Twilio: one account and its subaccounts, with their numbers and messages
+// Twilio is the stand-in for Twilio: one account and its subaccounts, with their numbers, messages and calls
 // (https://www.twilio.com/docs/iam/api, https://www.twilio.com/docs/phone-numbers/api,
-// https://www.twilio.com/docs/messaging/api).
+// https://www.twilio.com/docs/messaging/api, https://www.twilio.com/docs/voice/api).
 //
 // All state is in memory under one mutex and is written to the state file before the answer is given. Twilio has no
 // idempotency keys, so a request that is repeated is a second message, here as there.
@@ -25,8 +25,10 @@ type Twilio struct {
 	account string
 	token   string
 	smsURL  string
-	given   []string      // the numbers of Options
-	pace    time.Duration // from creation to the end of a message; negative: it moves by hand
+	given   []string         // the numbers of Options
+	second  time.Duration    // how long one of a call's seconds takes; negative: it moves by hand
+	onCall  func(sid string) // is told of each step of a call; set before anything runs, called without the mutex
+	pace    time.Duration    // from creation to the end of a message; negative: it moves by hand
 	log     *slog.Logger
 	life    context.Context // the sandbox's own life, which outlasts any request
 
@@ -46,6 +48,11 @@ type Twilio struct {
 	addressOrder []*postalAddress
 	bundles      map[string]*bundle
 	bundleOrder  []*bundle
+	calls        map[string]*phoneCall
+	callOrder    []*phoneCall
+	scripts      []CallScript
+	callerIDs    map[string]*callerID
+	callerOrder  []*callerID
 	messages     map[string]*sms
 	order        []*sms
 	optOuts      map[string]*optOut
@@ -70,6 +77,8 @@ const (
 	bucketNumbers   = "twilio.numbers"
 	bucketAddresses = "twilio.addresses"
 	bucketBundles   = "twilio.bundles"
+	bucketCalls     = "twilio.calls"
+	bucketCallers   = "twilio.caller_ids"
 
 	twilioVersion  = "2010-04-01"
 	twilioSettling = time.Second
@@ -91,12 +100,13 @@ func newTwilio(life context.Context, o Options, st *store) (*Twilio, error) {
 	}
 	t := &Twilio{
 		account: o.TwilioAccountSID, token: o.TwilioAuthToken, smsURL: o.TwilioSMSURL, given: slices.Clone(o.TwilioNumbers),
-		pace: o.TwilioSettleAfter, log: o.Logger, life: life, keeper: keeper{store: st, now: o.Now},
+		pace: o.TwilioSettleAfter, second: o.CallSecond, log: o.Logger, life: life, keeper: keeper{store: st, now: o.Now},
 		clock:    newAlarms(o.Now),
 		courier:  newCourier(o.Now),
 		messages: map[string]*sms{}, optOuts: map[string]*optOut{}, creations: map[string]*Creations{},
 		accounts: map[string]*twilioAccount{}, numbers: map[string]*phoneNumber{}, owned: map[string]*phoneNumber{},
 		stock: map[string][]string{}, addresses: map[string]*postalAddress{}, bundles: map[string]*bundle{},
+		calls: map[string]*phoneCall{}, callerIDs: map[string]*callerID{},
 		faults: faultList{words: twilioFaults},
 	}
 	t.teller = t.newTeller()
@@ -105,6 +115,9 @@ func newTwilio(life context.Context, o Options, st *store) (*Twilio, error) {
 	}
 	if t.pace == 0 {
 		t.pace = twilioSettling
+	}
+	if t.second == 0 {
+		t.second = callSecond
 	}
 	if err := t.check(); err != nil {
 		return nil, err
@@ -150,7 +163,13 @@ func (t *Twilio) load() (err error) {
 	if t.bundleOrder, err = loadRows(t.store, bucketBundles, t.bundles); err != nil {
 		return err
 	}
-	t.seq = max(last(t.order), last(t.accountOrder), last(t.numberOrder), last(t.addressOrder), last(t.bundleOrder))
+	if t.callOrder, err = loadRows(t.store, bucketCalls, t.calls); err != nil {
+		return err
+	}
+	if t.callerOrder, err = loadRows(t.store, bucketCallers, t.callerIDs); err != nil {
+		return err
+	}
+	t.seq = max(last(t.order), last(t.callOrder), last(t.callerOrder), last(t.accountOrder), last(t.numberOrder), last(t.addressOrder), last(t.bundleOrder))
 	for _, n := range t.numberOrder {
 		if n.Released == 0 {
 			t.owned[n.Number] = n
@@ -205,6 +224,16 @@ func (t *Twilio) resume() {
 		}
 		t.stepAt(m)
 		t.teller.callNext(m)
+	}
+	for _, p := range t.callOrder {
+		if p.NextAt == 0 || t.second < 0 {
+			p.NextAt = t.callDue(p, t.now())
+		}
+		t.callStepAt(p)
+		t.teller.callNext(p)
+	}
+	for _, i := range t.callerOrder {
+		t.teller.callNext(i)
 	}
 }
 

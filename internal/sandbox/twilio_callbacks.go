@@ -34,18 +34,33 @@ func (t *Twilio) newTeller() *teller {
 		mayCall: func(target string) bool { return mayCall(target, t.smsURL) },
 		request: t.signed,
 		save: func(c *changes, s subject) {
-			if m, ok := s.(*sms); ok {
-				c.put(bucketMessages, m.SID, m)
+			switch s := s.(type) {
+			case *sms:
+				c.put(bucketMessages, s.SID, s)
+			case *phoneCall:
+				c.put(bucketCalls, s.SID, s)
+			case *callerID:
+				c.put(bucketCallers, s.SID, s)
 			}
 		},
 		heard: func(c *changes, s subject, call *callback, answer received) string {
-			if m, ok := s.(*sms); ok && call.What == whatInbound {
-				return t.reply(c, m, answer)
+			switch s := s.(type) {
+			case *sms:
+				if call.What == whatInbound {
+					return t.reply(c, s, answer)
+				}
+			case *phoneCall:
+				if call.What == whatVoice {
+					return t.directed(c, s, answer)
+				}
 			}
 			return ""
 		},
-		unheard: func(_ *changes, _ subject, call *callback) {
-			if call.What == whatInbound && call.State == deliveryFailed && call.Attempts[len(call.Attempts)-1].Status != 0 {
+		unheard: func(c *changes, s subject, call *callback) {
+			if p, ok := s.(*phoneCall); ok && call.What == whatVoice {
+				t.undirected(c, p)
+			}
+			if (call.What == whatInbound || call.What == whatVoice) && call.State == deliveryFailed && call.Attempts[len(call.Attempts)-1].Status != 0 {
 				call.Fault = "11200: HTTP retrieval failure"
 			}
 		},
@@ -136,12 +151,18 @@ func callbackURL(raw string) bool {
 	return u.Hostname() != "" && !strings.Contains(u.Hostname(), "_")
 }
 
-// Callbacks gives the callbacks of a message or a call in the order they came about; none for one that is unknown.
+// Callbacks gives the callbacks of a message, a call or a caller id in the order they came about; none for one that is unknown.
 func (t *Twilio) Callbacks(sid string) []Callback {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if m := t.messages[sid]; m != nil {
 		return m.shown()
+	}
+	if p := t.calls[sid]; p != nil {
+		return p.shown()
+	}
+	if i := t.callerIDs[sid]; i != nil {
+		return i.shown()
 	}
 	return nil
 }

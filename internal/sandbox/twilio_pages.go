@@ -48,6 +48,7 @@ func (t *Twilio) mountPage(mux *http.ServeMux) {
 		t.showPage(w, http.StatusOK, textIn{}, "")
 	})
 	mux.HandleFunc("POST "+twilioControl+"/inbound", t.postInbound)
+	mux.HandleFunc("POST "+twilioControl+"/ring", t.postRing)
 }
 
 // postInbound has a text come in. A person whose text is not possible sees the form again.
@@ -65,6 +66,20 @@ func (t *Twilio) postInbound(w http.ResponseWriter, r *http.Request) {
 	var v any
 	if err == nil {
 		v, err = t.booked(sid)
+	}
+	answerControl(w, r, twilioControl+"/", v, err)
+}
+
+// postRing has a person call in: the fields from and to of a form, or of JSON.
+func (t *Twilio) postRing(w http.ResponseWriter, r *http.Request) {
+	in, err := readText(r)
+	var sid string
+	if err == nil {
+		sid, err = t.Ring(in.From, in.To)
+	}
+	var v any
+	if err == nil {
+		v, err = t.bookedCall(sid)
 	}
 	answerControl(w, r, twilioControl+"/", v, err)
 }
