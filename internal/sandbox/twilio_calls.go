@@ -459,9 +459,7 @@ func (p *phoneCall) cost() int64 {
 	return (p.seconds() + 59) / 60 * perMinute
 }
 
-func (p *phoneCall) priceText() string {
-	return fmt.Sprintf("-%d.%05d", p.Price/100_000, p.Price%100_000)
-}
+func (p *phoneCall) priceText() string { return priceText(p.Price) }
 
 // callEvents are the changes that a status callback can be had for, and the one that is told without asking.
 var callEvents = []string{"initiated", "ringing", "answered", "completed"}

@@ -145,9 +145,9 @@ func TestCallsByThemselves(t *testing.T) {
 		{usHandset, forever, 0, []string{"ringing", "in-progress", "completed"}, "20", "-0.01400"},
 		{"+447400000099", forever, 0, []string{"ringing", "in-progress", "completed"}, "61", "-0.05500"},
 		{sandbox.NumberTalker, forever, 90, []string{"ringing", "in-progress", "completed"}, "90", "-0.05500"},
-		{sandbox.NumberBusy, saying, 0, []string{"ringing", "busy"}, "0", "-0.00000"},
-		{sandbox.NumberNoAnswer, saying, 0, []string{"ringing", "no-answer"}, "0", "-0.00000"},
-		{sandbox.NumberUnreachable, saying, 0, []string{"failed"}, "0", "-0.00000"},
+		{sandbox.NumberBusy, saying, 0, []string{"ringing", "busy"}, "0", "0.00000"},
+		{sandbox.NumberNoAnswer, saying, 0, []string{"ringing", "no-answer"}, "0", "0.00000"},
+		{sandbox.NumberUnreachable, saying, 0, []string{"failed"}, "0", "0.00000"},
 	} {
 		params := calling(c.to).SetTwiml(c.twiml).SetStatusCallback(h.at("/calls")).SetStatusCallbackEvent([]string{"ringing", "answered", "completed"})
 		if c.limit != 0 {
@@ -461,6 +461,7 @@ func TestCallerIDs(t *testing.T) {
 	if typed("x" + *asked.ValidationCode) {
 		t.Error("a wrong code was taken")
 	}
+	wait(t, "the first callback", func() bool { return len(h.all()) == 1 })
 	if _, err := p.twilio.TypeCode(handset, ""); err == nil {
 		t.Error("a code was taken when none was asked for")
 	}

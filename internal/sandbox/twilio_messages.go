@@ -308,8 +308,15 @@ func (m *sms) view() twilioMessage {
 	return v
 }
 
-// priceText is the price as Twilio writes it: what is taken is negative, in dollars.
-func (m *sms) priceText() string { return fmt.Sprintf("-%d.%05d", m.Price/100_000, m.Price%100_000) }
+func (m *sms) priceText() string { return priceText(m.Price) }
+
+// priceText is a price as Twilio writes it: what is taken is negative, in dollars.
+func priceText(hundredThousandths int64) string {
+	if hundredThousandths == 0 {
+		return "0.00000"
+	}
+	return fmt.Sprintf("-%d.%05d", hundredThousandths/100_000, hundredThousandths%100_000)
+}
 
 func errorText(code int) string {
 	switch code {
