@@ -212,7 +212,7 @@ func startSandbox(ctx context.Context, cfg config.Config, a *app) (*sandbox.Serv
 		TwilioAccountSID: cfg.TwilioAccountSID, TwilioAuthToken: cfg.TwilioAuthToken.Reveal(), TwilioNumbers: []string{cfg.TwilioFromNumber},
 		TwilioSMSURL: cfg.BaseURL + "/api/webhooks/twilio/sms",
 		VapiAPIKey:   cfg.VapiAPIKey.Reveal(), VapiWebhookSecret: cfg.VapiWebhookSecret.Reveal(), VapiServerURL: cfg.BaseURL + "/api/webhooks/vapi",
-		WebhookURL:   cfg.BaseURL + "/api/webhooks/stripe", WebhookSecret: cfg.StripeWebhookSecrets[0].Reveal(),
+		WebhookURL: cfg.BaseURL + "/api/webhooks/stripe", WebhookSecret: cfg.StripeWebhookSecrets[0].Reveal(),
 		Logger: a.log.With("part", "sandbox"),
 	})
 }

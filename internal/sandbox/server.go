@@ -41,6 +41,9 @@ type Options struct {
 	// TwilioSettleAfter is how long a text takes from queued to its last status. Zero means a second; with a negative
 	// value it moves only by Twilio.Advance and Twilio.Mark.
 	TwilioSettleAfter time.Duration
+	// CallSecond is how long a second of a call takes, at Twilio and at Vapi. Zero means a tenth of a second; with a
+	// negative value calls move only by Twilio.AdvanceCall, and one that is hung up has lasted as long as it did.
+	CallSecond time.Duration
 	// VapiAPIKey opens Vapi's stand-in, which needs Twilio's; without a key there is no Vapi here. VapiWebhookSecret is
 	// the organisation's credential for its servers: sent as Authorization: Bearer to VapiServerURL and to servers that
 	// name a credentialId.
