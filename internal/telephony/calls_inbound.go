@@ -99,7 +99,7 @@ func (s *Calls) incoming(ctx context.Context, m vapiMessage) (d decision, err er
 	if phone == "" {
 		phone = m.PhoneNumber.ID
 	}
-	if m.Call.ID == "" || len(m.Call.ID) > 200 || phone == "" {
+	if !vapiName.MatchString(m.Call.ID) || !vapiName.MatchString(phone) {
 		return decision{answer: vapiAnswer{Error: saysSomething}, outcome: "malformed"}, nil
 	}
 	var at struct {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -28,6 +29,9 @@ const (
 // MaxVapiMessage is the largest message of Vapi's that is read, in bytes: the report of a long call has all that was said in
 // it, three times over. What is larger is not lost: the call is asked for.
 const MaxVapiMessage = 8 << 20
+
+// vapiName is how Vapi names things: by UUIDs so far.
+var vapiName = regexp.MustCompile(`^[0-9A-Za-z_-]{1,100}$`)
 
 // vapiMessage is what Vapi tells or asks us.
 type vapiMessage struct {
@@ -175,7 +179,7 @@ func (s *Calls) stopStray(ctx context.Context, c Call, m vapiMessage) {
 // it carries. outcome says why there is none: "unknown", or "another" for one that carries the name of a call of ours and is
 // on a number that the call is not on.
 func (s *Calls) whose(ctx context.Context, m vapiMessage) (org, id uuid.UUID, outcome string, err error) {
-	if m.Call.ID == "" {
+	if !vapiName.MatchString(m.Call.ID) {
 		return org, id, "unknown", nil
 	}
 	var row struct {
