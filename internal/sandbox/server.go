@@ -207,6 +207,7 @@ func (s *Server) routes() http.Handler {
 	s.stripe.mount(mux)
 	if s.twilio != nil {
 		s.twilio.mount(mux)
+		phones{twilio: s.twilio, vapi: s.vapi}.mount(mux)
 	}
 	if s.vapi != nil {
 		s.vapi.mount(mux)

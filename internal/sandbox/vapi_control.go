@@ -10,7 +10,7 @@ const vapiControl = "/sandbox/vapi"
 
 // mountControl serves what a developer or a test does to the stand-in, as opposed to what Vapi's API offers.
 func (v *Vapi) mountControl(mux *http.ServeMux) {
-	handle := controls(mux, vapiControl, "/sandbox/twilio/")
+	handle := controls(mux, vapiControl, phonesPath)
 	handle("GET /books", func(*http.Request) (any, error) { return v.Books(), nil })
 	controlFaults(handle, &v.faults)
 	handle("GET /calls/{id}/messages", func(r *http.Request) (any, error) {
