@@ -150,6 +150,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if s.twilio != nil {
 		s.work.Go(func() { s.twilio.run(run) })
 	}
+	if s.vapi != nil {
+		s.work.Go(func() { s.vapi.run(run) })
+	}
 	stop := context.AfterFunc(ctx, func() {
 		if err := s.Close(); err != nil {
 			s.log.ErrorContext(run, "sandbox did not close cleanly", "error", err)
@@ -204,6 +207,7 @@ func (s *Server) routes() http.Handler {
 	s.stripe.mount(mux)
 	if s.twilio != nil {
 		s.twilio.mount(mux)
+		phones{twilio: s.twilio, vapi: s.vapi}.mount(mux)
 	}
 	if s.vapi != nil {
 		s.vapi.mount(mux)

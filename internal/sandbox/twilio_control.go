@@ -19,13 +19,7 @@ func (t *Twilio) mountControl(mux *http.ServeMux) {
 	handle := controls(mux, twilioControl, twilioControl+"/")
 	handle("GET /books", func(*http.Request) (any, error) { return t.Books(), nil })
 	controlFaults(handle, &t.faults)
-	for word, approve := range map[string]bool{"approve": true, "reject": false} {
-		handle("POST /bundles/{sid}/"+word, func(r *http.Request) (any, error) {
-			err := t.ReviewBundle(r.PathValue("sid"), approve)
-			return map[string]string{"sid": r.PathValue("sid"), "review": word}, err
-		})
-	}
-	t.mountCalls(handle)
+	t.mountCalls(controls(mux, twilioControl, phonesPath))
 	handle("GET /messages/{sid}/callbacks", func(r *http.Request) (any, error) {
 		sid := r.PathValue("sid")
 		if _, err := t.booked(sid); err != nil {
@@ -54,8 +48,8 @@ func (t *Twilio) mountControl(mux *http.ServeMux) {
 	})
 }
 
-// mountCalls serves what a developer or a test does to calls, those through Vapi too. Somebody calls in by the page's own
-// handler: see mountPage.
+// mountCalls serves what a developer or a test does to calls, those through Vapi too, and what is waited for. Somebody
+// calls in by the page's own handler: see mountPage.
 func (t *Twilio) mountCalls(handle func(string, control)) {
 	handle("GET /calls/{sid}/callbacks", func(r *http.Request) (any, error) {
 		sid := r.PathValue("sid")
@@ -70,6 +64,12 @@ func (t *Twilio) mountCalls(handle func(string, control)) {
 				return nil, err
 			}
 			return t.bookedCall(r.PathValue("sid"))
+		})
+	}
+	for word, approve := range map[string]bool{"approve": true, "reject": false} {
+		handle("POST /bundles/{sid}/"+word, func(r *http.Request) (any, error) {
+			err := t.ReviewBundle(r.PathValue("sid"), approve)
+			return map[string]string{"sid": r.PathValue("sid"), "review": word}, err
 		})
 	}
 	scripts := func() any { return map[string]any{"scripts": t.Scripts()} }
