@@ -97,7 +97,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	a.numbers, err = telephony.NewNumbers(telephony.NumbersOptions{
 		DB: a.db, Gates: a.gates, Jobs: inserter, Vault: a.vault, Log: a.log.With("part", "numbers"), Now: now,
 		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), TwilioBase: cfg.TwilioAPIBase,
-		VapiKey: cfg.VapiAPIKey.Reveal(), VapiBase: cfg.VapiAPIBase, BaseURL: cfg.BaseURL,
+		VapiKey: cfg.VapiAPIKey.Reveal(), VapiBase: cfg.VapiAPIBase, BaseURL: cfg.BaseURL, Events: a.vapiEvents(),
 	})
 	if err != nil {
 		return nil, err
@@ -121,9 +121,14 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	return a, err
 }
 
+// vapiEvents says how Vapi reaches us.
+func (a *app) vapiEvents() telephony.VapiEvents {
+	return telephony.VapiEvents{BaseURL: a.cfg.BaseURL, Secret: a.cfg.VapiWebhookSecret.Reveal(), CredentialID: a.cfg.VapiCredentialID}
+}
+
 // openCalls puts agents and their calls together.
 func (a *app) openCalls(inserter telephony.JobInserter) (err error) {
-	events := telephony.VapiEvents{BaseURL: a.cfg.BaseURL, Secret: a.cfg.VapiWebhookSecret.Reveal(), CredentialID: a.cfg.VapiCredentialID}
+	events := a.vapiEvents()
 	a.agents, err = telephony.NewAgents(telephony.AgentsOptions{
 		DB: a.db, Gates: a.gates, Jobs: inserter, Log: a.log.With("part", "agents"), Now: now, Vault: a.vault, TwilioBase: a.cfg.TwilioAPIBase,
 		VapiKey: a.cfg.VapiAPIKey.Reveal(), VapiBase: a.cfg.VapiAPIBase, Events: events,

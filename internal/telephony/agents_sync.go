@@ -389,4 +389,3 @@ func short(s string, most int) string {
 func (s *Agents) log(ctx context.Context, a Agent, what string, err error) {
 	s.o.Log.WarnContext(ctx, what, "agent", a.ID, "org_id", a.OrgID, "revision", a.Revision, "tries", a.SyncTries, "error", err)
 }
-

@@ -251,4 +251,3 @@ func (s *Calls) EraseParty(ctx context.Context, org uuid.UUID, number string, ac
 	})
 	return e, err
 }
-

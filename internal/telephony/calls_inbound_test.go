@@ -494,4 +494,3 @@ func TestCallInvariants(t *testing.T) {
 	}
 	p.settle()
 }
-

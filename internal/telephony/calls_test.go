@@ -791,4 +791,3 @@ func TestPinnedPrice(t *testing.T) {
 	p.tell(p.line.news(at, "end-of-call-report", ""))
 	p.wantCall("old price", c, telephony.CallCompleted, 91, 84)
 }
-

@@ -554,7 +554,7 @@ func (s *Numbers) importToVapi(ctx context.Context, n Number) error {
 	if err != nil {
 		err = s.closed(ctx, n, err)
 	} else {
-		id, err = s.vapi.importNumber(ctx, n.PhoneNumber, n.ID.String(), c.of)
+		id, err = s.vapi.importNumber(ctx, n.PhoneNumber, n.ID.String(), c.of, s.o.Events.server())
 	}
 	switch answerOf(err) {
 	case accepted:
