@@ -100,14 +100,14 @@ func (s *Agents) outcome(ctx context.Context, a Agent, err error) synced {
 	switch answerOf(err) {
 	case accepted:
 		return synced{id: a.AssistantID.String, done: true}
-	case rejected:
-		s.log(ctx, a, "Vapi refused an agent", err)
-		return synced{state: SyncRefused, note: noteVapiRefused}
-	case unknown, notAsked:
+	case rejected, unknown, notAsked:
 	}
-	s.log(ctx, a, "Vapi could not be told about an agent", err)
-	if pinned(err) {
+	s.log(ctx, a, "Vapi did not take what it was told about an agent", err)
+	switch {
+	case pinned(err):
 		return synced{state: SyncRefused, note: noteVapiPinned}
+	case answerOf(err) == rejected:
+		return synced{state: SyncRefused, note: noteVapiRefused}
 	}
 	return synced{note: noteVapiAway}
 }
