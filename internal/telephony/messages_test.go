@@ -577,13 +577,6 @@ func TestSignatures(t *testing.T) {
 	d := newDesk(t)
 	const path = "/api/webhooks/twilio/sms?x=1"
 	form := url.Values{"MessageSid": {"SM1"}, "Body": {"STOP"}, "From": {handset}}
-	sign := func(secret, address string, form url.Values) string {
-		params := map[string]string{}
-		for name, values := range form {
-			params[name] = values[0]
-		}
-		return signature(address, params, secret)
-	}
 	good := sign(token, d.base+path, form)
 	for what, c := range map[string]struct {
 		path, signature string
@@ -695,4 +688,13 @@ func TestTenants(t *testing.T) {
 	if got := d.send(r); got.Repeated {
 		t.Error("the other organisation's key is not its own")
 	}
+}
+
+// sign is Twilio's signature of a form.
+func sign(secret, address string, form url.Values) string {
+	params := map[string]string{}
+	for name, values := range form {
+		params[name] = values[0]
+	}
+	return signature(address, params, secret)
 }

@@ -713,3 +713,19 @@ func wantField(t *testing.T, what string, err error, field string) {
 		t.Errorf("%s: %v, want a fault about %s", what, err, field)
 	}
 }
+
+// gates, inserter and logger are what a shop's other parts are made of.
+func (s *shop) gates() *wallet.Gates {
+	return wallet.NewGates(wallet.GateOptions{DB: s.db, Now: s.clock.Now, Log: slog.New(slog.DiscardHandler)})
+}
+
+func (s *shop) inserter() telephony.JobInserter {
+	s.t.Helper()
+	inserter, err := jobs.NewInserter(s.db, slog.New(slog.DiscardHandler))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return inserter
+}
+
+func (s *shop) logger() *slog.Logger { return slog.New(slog.NewTextHandler(&safeLog{b: s.log}, nil)) }
