@@ -254,7 +254,7 @@ func TestDeleteAgent(t *testing.T) {
 
 // TestSyncFaults: whatever Vapi does when it is told, it has one assistant in the end, and it has the newest.
 func TestSyncFaults(t *testing.T) {
-	for _, do := range []string{"cut", "cut_after", "500", "500_after", "503", "garbage", "400", "401", "429"} {
+	for _, do := range []string{"cut", "cut_after", "hang_after", "500", "500_after", "503", "garbage", "400", "401", "429"} {
 		t.Run(do, func(t *testing.T) {
 			p := newPhones(t)
 			a, err := p.create("k")

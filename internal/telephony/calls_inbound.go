@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/google/uuid"
@@ -40,7 +41,7 @@ func (s *Calls) answer(ctx context.Context, m vapiMessage) (a vapiAnswer, outcom
 	ctx = context.WithoutCancel(ctx)
 	decisions, gone := make(chan decision), make(chan struct{})
 	s.late.Go(func() {
-		d, err := s.incoming(ctx, m)
+		d, err := s.incomingSafely(ctx, m)
 		if err != nil {
 			s.o.Log.ErrorContext(ctx, "couldn't say who takes a call", "vapi_id", cut(m.Call.ID, 64), "error", err)
 			d = decision{answer: vapiAnswer{Error: saysSomething}, outcome: "failed"}
@@ -60,6 +61,17 @@ func (s *Calls) answer(ctx context.Context, m vapiMessage) (a vapiAnswer, outcom
 		close(gone)
 		return vapiAnswer{Error: saysSomething}, "late"
 	}
+}
+
+// incomingSafely is incoming, for a goroutine of its own: above it stands nobody who would catch a panic, and a message must
+// not end the program.
+func (s *Calls) incomingSafely(ctx context.Context, m vapiMessage) (d decision, err error) {
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			err = fmt.Errorf("panic: %v\n%s", panicked, debug.Stack())
+		}
+	}()
+	return s.incoming(ctx, m)
 }
 
 // Wait waits until the decisions that Vapi did not wait for are taken back. Where a process ends before that, the sweeper

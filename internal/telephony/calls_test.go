@@ -156,7 +156,7 @@ func TestVapiRefusesCalls(t *testing.T) {
 // TestPlaceFaults: whatever goes wrong while Vapi is asked, somebody is called once at most, and it is paid for if and only if
 // they were.
 func TestPlaceFaults(t *testing.T) {
-	for do, made := range map[string]int{"cut_after": 1, "500_after": 1, "cut": 0, "500": 0, "503": 0, "garbage": 0} {
+	for do, made := range map[string]int{"cut_after": 1, "hang_after": 1, "500_after": 1, "cut": 0, "hang": 0, "500": 0, "503": 0, "garbage": 0} {
 		t.Run(do, func(t *testing.T) {
 			p := newPhones(t)
 			p.line.mishap(mishap{what: "POST /call", do: do})
@@ -208,6 +208,58 @@ func TestCallListUnreadable(t *testing.T) {
 	p.pass(30 * time.Second)
 	p.wantCall("two looks", c, telephony.CallFailed, 0, 0)
 	p.wantWallet("two looks", 1_00, 0, 0)
+}
+
+// Vapi's word may be faster than its answer, or than our storing it: the call is known by our own id.
+func TestWordBeforeAnswer(t *testing.T) {
+	p := newPhones(t)
+	p.line.mishap(mishap{what: "POST /call", do: "cut_after"})
+	c, at := p.place("k")
+	p.line.answer(at)
+	p.tell(p.line.news(at, "status-update", "in-progress"))
+	if got := p.call(c); got.State != telephony.CallInProgress || got.VapiID.String != at.ID {
+		t.Errorf("it is %s, as %q", got.State, got.VapiID.String)
+	}
+	p.clock.Advance(10 * time.Second)
+	p.line.end(at, "customer-ended-call")
+	p.tell(p.line.news(at, "end-of-call-report", ""))
+	p.wantCall("told", c, telephony.CallCompleted, 10, 10)
+	// Its report alone will do.
+	p.line.mishap(mishap{what: "POST /call", do: "hang_after"})
+	c, at = p.place("report")
+	p.line.answer(at)
+	p.clock.Advance(time.Second)
+	p.line.end(at, "customer-ended-call")
+	p.tell(p.line.news(at, "end-of-call-report", ""))
+	p.wantCall("reported", c, telephony.CallCompleted, 1, 1)
+	p.wantWallet("both", 89, 0, 0)
+}
+
+// What a call needs may go between the steps: then nobody is called, and the money is free.
+func TestGoneBeforePlaced(t *testing.T) {
+	p := newPhones(t)
+	for what, change := range map[string][2]string{
+		"its number": {
+			`UPDATE numbers SET state = 'releasing', step = 'vapi_delete', next_at = now() WHERE id = $1`,
+			`UPDATE numbers SET state = 'active', step = '', next_at = NULL WHERE id = $1`,
+		},
+		"its link":      {`UPDATE agents SET number_id = NULL WHERE number_id = $1`, `UPDATE agents SET number_id = $1`},
+		"its agent":     {`UPDATE agents SET active = false WHERE number_id = $1`, `UPDATE agents SET active = true WHERE number_id = $1`},
+		"its assistant": {`UPDATE agents SET assistant_id = NULL WHERE number_id = $1`, `UPDATE agents SET assistant_id = '` + p.agent.AssistantID.String + `' WHERE number_id = $1`},
+	} {
+		if _, err := p.Queue(t.Context(), p.request(what)); err != nil {
+			t.Fatal(what, err)
+		}
+		dbtest.Super(t, p.dbURL, change[0], p.number.ID)
+		c, err := p.Place(t.Context(), p.request(what))
+		wantFault(t, what, err, fault.Unavailable, "provider_unavailable")
+		p.wantCall(what, c, telephony.CallFailed, 0, 0)
+		dbtest.Super(t, p.dbURL, change[1], p.number.ID)
+	}
+	if n := len(p.line.calls()); n != 0 {
+		t.Errorf("%d were called", n)
+	}
+	p.wantWallet("nobody", 1_00, 0, 0)
 }
 
 // A call that is given up and is made after all is ended, and nobody pays for it.

@@ -55,7 +55,8 @@ type line struct {
 // mishap is something that goes wrong with a request: "POST /call", "GET /assistant/*" …
 type mishap struct {
 	what string
-	// do is cut (the connection, before acting), cut_after, 500, 500_after, garbage, or a status that refuses in Vapi's words.
+	// do is cut (the connection, before acting), hang (until the caller gives up), cut_after, hang_after, 500, 500_after, garbage,
+	// or a status that refuses in Vapi's words.
 	do    string
 	times int // 0: once, -1: always
 }
@@ -151,6 +152,9 @@ func (l *line) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch do {
 	case "cut":
 		panic(http.ErrAbortHandler)
+	case "hang":
+		<-r.Context().Done()
+		return
 	case "garbage":
 		w.WriteHeader(http.StatusBadGateway)
 		_, _ = io.WriteString(w, "<html>")
@@ -161,6 +165,9 @@ func (l *line) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case acts && after == "cut":
 		panic(http.ErrAbortHandler)
+	case acts && after == "hang":
+		<-r.Context().Done()
+		return
 	case acts:
 		refuse(w, http.StatusInternalServerError, "Internal server error")
 		return
