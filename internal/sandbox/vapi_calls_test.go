@@ -497,7 +497,7 @@ func TestInboundAgentCalls(t *testing.T) {
 			t.Fatalf("%d %v", status, e)
 		}
 		a.script(c.script)
-		sid := a.ring(handset, a.number)
+		sid := a.ring(a.number)
 		wait(t, c.name, func() bool { l := a.list("/call?limit=1"); return len(l) == 1 && l[0]["phoneCallProviderId"] == sid })
 		got := a.ended(fmt.Sprint(newest()["id"]))
 		if got["type"] != "inboundPhoneCall" || got["endedReason"] != c.reason || (got["startedAt"] == nil) != (c.lasts == 0) {
@@ -550,7 +550,7 @@ func TestInboundAgentCalls(t *testing.T) {
 		if name == "an error" { // the status-update may come before or after
 			s.fail(http.StatusInternalServerError, http.StatusInternalServerError)
 		}
-		sid := a.ring(handset, a.number)
+		sid := a.ring(a.number)
 		wait(t, name, func() bool { return newest()["phoneCallProviderId"] == sid })
 		if got := a.ended(fmt.Sprint(newest()["id"])); got["endedReason"] != "assistant-request-failed" {
 			t.Errorf("%s: %v", name, got["endedReason"])
@@ -560,7 +560,7 @@ func TestInboundAgentCalls(t *testing.T) {
 	if status, _ := a.ask(http.MethodDelete, fmt.Sprint("/phone-number/", number["id"]), nil); status != http.StatusOK {
 		t.Fatal(status)
 	}
-	sid := a.ring(handset, a.number)
+	sid := a.ring(a.number)
 	wait(t, "the failure", func() bool { c := a.twilio.Callbacks(sid); return c[0].State == "failed" })
 	// Nor does anybody who is not Twilio.
 	resp, err := http.PostForm(a.URL()+"/vapi/twilio/inbound_call", nil)
@@ -576,7 +576,7 @@ func TestInboundAgentCalls(t *testing.T) {
 func TestNobodyTakesInboundCalls(t *testing.T) {
 	a := startVapi(t, quickly) // without a server
 	a.makes("/phone-number", a.imported())
-	a.ring(handset, a.number)
+	a.ring(a.number)
 	wait(t, "the call", func() bool { return len(a.list("/call")) == 1 })
 	if got := a.ended(fmt.Sprint(a.list("/call")[0]["id"])); got["endedReason"] != "call-start-error-neither-assistant-nor-server-set" {
 		t.Errorf("%v", got)
