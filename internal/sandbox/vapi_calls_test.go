@@ -451,6 +451,24 @@ func TestServers(t *testing.T) {
 	if first := a.vapi.Messages(id)[0]; first.State != "failed" || first.Attempts != 1 {
 		t.Errorf("%+v", first)
 	}
+	// Unless it asks for that, by a plan.
+	for name, c := range map[string]struct {
+		plan     object
+		failing  []int
+		state    string
+		statuses []int
+	}{
+		"as often as it takes": {object{"type": "fixed", "maxRetries": 3, "baseDelaySeconds": 1}, []int{500, 503}, "delivered", []int{500, 503, 200}},
+		"not for ever":         {object{"type": "exponential", "maxRetries": 2, "baseDelaySeconds": 1}, []int{500, 500, 500}, "failed", []int{500, 500, 500}},
+		"not what is excluded": {object{"type": "fixed", "maxRetries": 3, "baseDelaySeconds": 1, "excludedStatusCodes": []int{503}}, []int{503}, "failed", []int{503}},
+	} {
+		ours.fail(c.failing...)
+		id := a.callTo(handset, "assistantOverrides", object{"server": merge(object{"backoffPlan": c.plan}, "url", own["url"], "headers", own["headers"])})
+		wait(t, name, func() bool { m := a.vapi.Messages(id); return len(m) == 4 && m[3].State == "delivered" })
+		if first := a.vapi.Messages(id)[0]; first.State != c.state || !slices.Equal(first.Statuses, c.statuses) {
+			t.Errorf("%s: %+v", name, first)
+		}
+	}
 	a.vapiFaults(sandbox.Fault{Match: "deliver end-of-call-report", Do: sandbox.FaultDrop}, sandbox.Fault{Match: "deliver status-update.ringing", Do: sandbox.FaultRepeat, Copies: 2},
 		sandbox.Fault{Match: "deliver status-update.ended", Do: sandbox.FaultOtherSignature})
 	before := ours.refused()
