@@ -205,7 +205,7 @@ func (v *Vapi) newTeller() *teller {
 		again: func(call *callback, failed attempt) (time.Duration, bool) {
 			wait, ok := call.Backoff.again(call.Count, failed.Status)
 			if second := v.twilio.second; second > 0 {
-				wait = wait / time.Second * second
+				wait = time.Duration(int64(wait/time.Second) * int64(second))
 			}
 			return wait, ok
 		},
