@@ -10,9 +10,9 @@ import (
 	openapi "github.com/twilio/twilio-go/rest/api/v2010"
 )
 
-func (p *phone) document(path string) *goquery.Document {
+func (p *phone) phonesPage() *goquery.Document {
 	p.t.Helper()
-	status, body, header := p.page(path)
+	status, body, header := p.page("/sandbox/")
 	if status != http.StatusOK || !strings.Contains(header.Get("Content-Security-Policy"), "default-src 'none'") {
 		p.t.Fatalf("%d %v", status, header)
 	}
@@ -33,7 +33,7 @@ func TestPhonesPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	const browser = "text/html,application/xhtml+xml"
-	doc := a.document("/sandbox/")
+	doc := a.phonesPage()
 	rows := doc.Find("section[aria-labelledby=numbers] tbody tr")
 	if rows.Length() != 2 || !strings.Contains(rows.Eq(1).Text(), a.number) || !strings.Contains(rows.Eq(1).Text(), "Agent <i>Front desk</i>") ||
 		!strings.Contains(rows.Eq(1).Text(), "Harbour Dental") || !strings.Contains(rows.Eq(0).Text(), "Nobody answers.") {
@@ -52,7 +52,7 @@ func TestPhonesPage(t *testing.T) {
 	if b := a.twilio.Books(); len(b.Messages) != 1 || b.Messages[0].Account != a.sub.sid {
 		t.Errorf("%+v", b.Messages)
 	}
-	doc = a.document("/sandbox/")
+	doc = a.phonesPage()
 	calls := doc.Find("section[aria-labelledby=calls] tbody tr")
 	if calls.Length() != 2 || !strings.Contains(calls.Eq(0).Text(), "in-progress") || !strings.Contains(calls.Eq(0).Text(), "<i>Front desk</i>") ||
 		!strings.Contains(calls.Eq(1).Text(), outbound) || calls.Eq(0).Find("button").Length() != 2 {
@@ -87,7 +87,7 @@ func TestPhonesPage(t *testing.T) {
 	if status, _ := a.postForm("/sandbox/twilio/caller-ids", url.Values{"number": {usHandset}}, browser); status != http.StatusSeeOther {
 		t.Errorf("%d", status)
 	}
-	if a.document("/sandbox/").Find("section[aria-labelledby=papers]").Length() != 0 {
+	if a.phonesPage().Find("section[aria-labelledby=papers]").Length() != 0 {
 		t.Error("what was done is still waited for")
 	}
 	// What is not possible: the page again, with what was typed and why.
@@ -113,7 +113,7 @@ func TestPhonesPage(t *testing.T) {
 func TestPhonesPageWithoutVapi(t *testing.T) {
 	p := startTwilio(t)
 	p.dial(calling(handset))
-	doc := p.document("/sandbox/")
+	doc := p.phonesPage()
 	if doc.Find("section[aria-labelledby=agents]").Length() != 0 || doc.Find("section[aria-labelledby=calls] tbody tr").Length() != 1 {
 		t.Errorf("%s", doc.Text())
 	}

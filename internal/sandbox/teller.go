@@ -24,6 +24,8 @@ type callback struct {
 	Header map[string]string `json:"header,omitempty"`
 	// LimitMS is how long the receiver may take, in milliseconds; zero is the courier's own limit.
 	LimitMS int64 `json:"limit_ms,omitempty"`
+	// Backoff is how a server of Vapi's wants what failed again; nil: not at all.
+	Backoff *backoff `json:"backoff,omitempty"`
 	// Fault is what was wrong with the answer, as the vendor's debugger would show it.
 	Fault string `json:"fault,omitempty"`
 	// waiting says that a fault holds it back.

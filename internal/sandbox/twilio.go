@@ -117,7 +117,7 @@ func newTwilio(life context.Context, o Options, st *store) (*Twilio, error) {
 		t.pace = twilioSettling
 	}
 	if t.second == 0 {
-		t.second = callSecond
+		t.second = secondTakes
 	}
 	if err := t.check(); err != nil {
 		return nil, err

@@ -124,7 +124,7 @@ type ScriptedTool struct {
 }
 
 const (
-	callSecond     = 100 * time.Millisecond
+	secondTakes    = 100 * time.Millisecond
 	ringDefault    = 3
 	talkDefault    = 20
 	timeoutDefault = 60
@@ -380,24 +380,25 @@ func (t *Twilio) endCall(c *changes, p *phoneCall, status, by string, after time
 func (t *Twilio) elapsed(p *phoneCall, now time.Time) time.Duration {
 	passed := now.Sub(time.Unix(0, p.Answered))
 	if t.second > 0 {
-		passed = passed/t.second*time.Second + passed%t.second*time.Second/t.second
+		whole, part := int64(passed/t.second), int64(passed%t.second)
+		passed = time.Duration(whole*int64(time.Second) + part*int64(time.Second)/int64(t.second))
 	}
 	seconds, _ := p.lasts()
 	return min(passed, time.Duration(seconds)*time.Second)
 }
 
-// hangUp ends a call for whoever uses the API: one that nobody answered is canceled, which false restricts it to.
-func (t *Twilio) hangUp(c *changes, p *phoneCall, answeredToo bool) bool {
+// hangUp ends a call for whoever uses the API, unless it is over: one that nobody answered is canceled, and without
+// answeredToo no other is ended.
+func (t *Twilio) hangUp(c *changes, p *phoneCall, answeredToo bool) {
 	switch {
 	case p.over() || p.Status == callRuns && !answeredToo:
-		return false
+		return
 	case p.Status == callRuns:
 		t.endCall(c, p, callCompleted, byAPI, t.elapsed(p, c.now))
 	default:
 		t.endCall(c, p, callCanceled, byAPI, 0)
 	}
 	t.planCall(c, p)
-	return true
 }
 
 // AdvanceCall takes a call one step further: to its next status or, at the end, to its price. It is what moves calls

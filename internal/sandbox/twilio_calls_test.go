@@ -56,9 +56,10 @@ func (p *phone) script(scripts ...sandbox.CallScript) {
 	}
 }
 
-func (p *phone) ring(from, to string) string {
+// ring has the handset call a number.
+func (p *phone) ring(to string) string {
 	p.t.Helper()
-	sid, err := p.twilio.Ring(from, to)
+	sid, err := p.twilio.Ring(handset, to)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -324,7 +325,7 @@ func TestInboundCall(t *testing.T) {
 		{"a verb not imitated", "text/xml", "<Response><Gather/></Response>", "failed", "12200", 0},
 	} {
 		h.replies(c.kind, c.answer)
-		sid := p.ring(handset, number)
+		sid := p.ring(number)
 		wait(t, c.name, func() bool { return slices.Equal(h.heardOf(sid), []string{c.status}) })
 		got := p.twilio.Callbacks(sid)[0]
 		if got.What != "voice" || !strings.HasPrefix(got.Fault, c.fault) || (got.Fault != "") != (c.fault != "") {
@@ -341,7 +342,7 @@ func TestInboundCall(t *testing.T) {
 	}
 	// Nobody answers the webhook.
 	h.fail(http.StatusInternalServerError)
-	sid := p.ring(handset, number)
+	sid := p.ring(number)
 	wait(t, "the failure", func() bool { return slices.Equal(h.heardOf(sid), []string{"failed"}) })
 	if got := p.twilio.Callbacks(sid)[0]; got.State != "failed" || got.Attempts != 1 || !strings.HasPrefix(got.Fault, "11200") {
 		t.Errorf("%+v", got)

@@ -108,7 +108,7 @@ func (p *phoneCall) direct(in *asked) error {
 		return err
 	}
 	for _, event := range in.form["StatusCallbackEvent"] {
-		for _, one := range strings.Fields(event) {
+		for one := range strings.FieldsSeq(event) {
 			if !slices.Contains(callEvents, one) {
 				return twilioFail(codeInvalidEvent, "Invalid StatusCallbackEvent: %s", one)
 			}

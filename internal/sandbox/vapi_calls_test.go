@@ -451,6 +451,24 @@ func TestServers(t *testing.T) {
 	if first := a.vapi.Messages(id)[0]; first.State != "failed" || first.Attempts != 1 {
 		t.Errorf("%+v", first)
 	}
+	// Unless it asks for that, by a plan.
+	for name, c := range map[string]struct {
+		plan     object
+		failing  []int
+		state    string
+		statuses []int
+	}{
+		"as often as it takes": {object{"type": "fixed", "maxRetries": 3, "baseDelaySeconds": 1}, []int{500, 503}, "delivered", []int{500, 503, 200}},
+		"not for ever":         {object{"type": "exponential", "maxRetries": 2, "baseDelaySeconds": 1}, []int{500, 500, 500}, "failed", []int{500, 500, 500}},
+		"not what is excluded": {object{"type": "fixed", "maxRetries": 3, "baseDelaySeconds": 1, "excludedStatusCodes": []int{503}}, []int{503}, "failed", []int{503}},
+	} {
+		ours.fail(c.failing...)
+		id := a.callTo(handset, "assistantOverrides", object{"server": merge(object{"backoffPlan": c.plan}, "url", own["url"], "headers", own["headers"])})
+		wait(t, name, func() bool { m := a.vapi.Messages(id); return len(m) == 4 && m[3].State == "delivered" })
+		if first := a.vapi.Messages(id)[0]; first.State != c.state || !slices.Equal(first.Statuses, c.statuses) {
+			t.Errorf("%s: %+v", name, first)
+		}
+	}
 	a.vapiFaults(sandbox.Fault{Match: "deliver end-of-call-report", Do: sandbox.FaultDrop}, sandbox.Fault{Match: "deliver status-update.ringing", Do: sandbox.FaultRepeat, Copies: 2},
 		sandbox.Fault{Match: "deliver status-update.ended", Do: sandbox.FaultOtherSignature})
 	before := ours.refused()
@@ -497,7 +515,7 @@ func TestInboundAgentCalls(t *testing.T) {
 			t.Fatalf("%d %v", status, e)
 		}
 		a.script(c.script)
-		sid := a.ring(handset, a.number)
+		sid := a.ring(a.number)
 		wait(t, c.name, func() bool { l := a.list("/call?limit=1"); return len(l) == 1 && l[0]["phoneCallProviderId"] == sid })
 		got := a.ended(fmt.Sprint(newest()["id"]))
 		if got["type"] != "inboundPhoneCall" || got["endedReason"] != c.reason || (got["startedAt"] == nil) != (c.lasts == 0) {
@@ -550,7 +568,7 @@ func TestInboundAgentCalls(t *testing.T) {
 		if name == "an error" { // the status-update may come before or after
 			s.fail(http.StatusInternalServerError, http.StatusInternalServerError)
 		}
-		sid := a.ring(handset, a.number)
+		sid := a.ring(a.number)
 		wait(t, name, func() bool { return newest()["phoneCallProviderId"] == sid })
 		if got := a.ended(fmt.Sprint(newest()["id"])); got["endedReason"] != "assistant-request-failed" {
 			t.Errorf("%s: %v", name, got["endedReason"])
@@ -560,7 +578,7 @@ func TestInboundAgentCalls(t *testing.T) {
 	if status, _ := a.ask(http.MethodDelete, fmt.Sprint("/phone-number/", number["id"]), nil); status != http.StatusOK {
 		t.Fatal(status)
 	}
-	sid := a.ring(handset, a.number)
+	sid := a.ring(a.number)
 	wait(t, "the failure", func() bool { c := a.twilio.Callbacks(sid); return c[0].State == "failed" })
 	// Nor does anybody who is not Twilio.
 	resp, err := http.PostForm(a.URL()+"/vapi/twilio/inbound_call", nil)
@@ -576,7 +594,7 @@ func TestInboundAgentCalls(t *testing.T) {
 func TestNobodyTakesInboundCalls(t *testing.T) {
 	a := startVapi(t, quickly) // without a server
 	a.makes("/phone-number", a.imported())
-	a.ring(handset, a.number)
+	a.ring(a.number)
 	wait(t, "the call", func() bool { return len(a.list("/call")) == 1 })
 	if got := a.ended(fmt.Sprint(a.list("/call")[0]["id"])); got["endedReason"] != "call-start-error-neither-assistant-nor-server-set" {
 		t.Errorf("%v", got)

@@ -146,7 +146,7 @@ func (v *Vapi) serveInbound(w http.ResponseWriter, r *http.Request) {
 		apology, err = v.askForAssistant(r.Context(), x)
 	}
 	if err != nil {
-		v.log.ErrorContext(v.life, "sandbox vapi: a call that came in", "error", err)
+		v.log.ErrorContext(r.Context(), "sandbox vapi: a call that came in", "error", err)
 		http.Error(w, "the sandbox failed", http.StatusInternalServerError)
 		return
 	}

@@ -14,9 +14,47 @@ import (
 
 // vapiServer is where messages go.
 type vapiServer struct {
-	url    string
-	header map[string]string
-	limit  time.Duration
+	url     string
+	header  map[string]string
+	limit   time.Duration
+	backoff *backoff
+}
+
+// backoff is how often, and when, what failed is sent again.
+type backoff struct {
+	Exponential bool          `json:"exponential,omitempty"`
+	Retries     int           `json:"retries"`
+	Base        time.Duration `json:"base"` // in the calls' own time
+	Except      []int         `json:"except,omitempty"`
+}
+
+// backoffFrom reads a plan; nil when there is none.
+func backoffFrom(fields any) *backoff {
+	m, ok := fields.(map[string]any)
+	if !ok {
+		return nil
+	}
+	number := func(v any) float64 { n, _ := v.(float64); return n }
+	b := &backoff{
+		Exponential: m["type"] == "exponential", Retries: int(number(m["maxRetries"])),
+		Base: time.Duration(number(m["baseDelaySeconds"]) * float64(time.Second)),
+	}
+	codes, _ := m["excludedStatusCodes"].([]any)
+	for _, code := range codes {
+		b.Except = append(b.Except, int(number(code)))
+	}
+	return b
+}
+
+// again says how long to wait after so many failed attempts, in the calls' own time; false gives up.
+func (b *backoff) again(attempts, status int) (time.Duration, bool) {
+	if b == nil || attempts > b.Retries || slices.Contains(b.Except, status) {
+		return 0, false
+	}
+	if b.Exponential {
+		return b.Base << (attempts - 1), true
+	}
+	return b.Base, true
 }
 
 // serverLimit is how long a server may take when it does not say.
@@ -33,6 +71,7 @@ func (v *Vapi) serverFrom(fields any) (vapiServer, bool) {
 	if n, ok := m["timeoutSeconds"].(float64); ok {
 		s.limit = time.Duration(n * float64(time.Second))
 	}
+	s.backoff = backoffFrom(m["backoffPlan"])
 	if id, _ := m["credentialId"].(string); id != "" {
 		s.header["Authorization"] = "Bearer " + v.secret
 	}
@@ -81,7 +120,7 @@ func (v *Vapi) tellTo(c *changes, x *vapiCall, s vapiServer, kind, sub string, f
 	if sub != "" {
 		what += "." + sub
 	}
-	v.teller.tell(c, x, &callback{What: what, URL: s.url, Body: body, Header: s.header, LimitMS: s.limit.Milliseconds()})
+	v.teller.tell(c, x, &callback{What: what, URL: s.url, Body: body, Header: s.header, LimitMS: s.limit.Milliseconds(), Backoff: s.backoff})
 }
 
 // envelope is the body of a message; see https://docs.vapi.ai/server-url/events.
@@ -141,7 +180,7 @@ func (x *vapiCall) transcript() string {
 	return b.String()
 }
 
-// newTeller gives what tells servers about calls. Like Vapi it tries everything once.
+// newTeller gives what tells servers about calls. Like Vapi it tries everything once, unless a server has a backoffPlan.
 func (v *Vapi) newTeller() *teller {
 	return &teller{
 		keeper: &v.keeper, name: "vapi", log: v.log, life: v.life, clock: v.clock, courier: v.courier, faults: &v.faults,
@@ -163,13 +202,20 @@ func (v *Vapi) newTeller() *teller {
 				v.toolFailed(c, x, call)
 			}
 		},
-		again: func(*callback, attempt) (time.Duration, bool) { return 0, false },
+		again: func(call *callback, failed attempt) (time.Duration, bool) {
+			wait, ok := call.Backoff.again(call.Count, failed.Status)
+			if second := v.twilio.second; second > 0 {
+				wait = time.Duration(int64(wait/time.Second) * int64(second))
+			}
+			return wait, ok
+		},
 	}
 }
 
 // proven makes a request with what proves to the server that it comes from Vapi.
 func (v *Vapi) proven(ctx context.Context, _ subject, call *callback, wrong bool) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, call.URL, bytes.NewReader(call.Body))
+	body := bytes.NewReader(call.Body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, call.URL, body) //nolint:gosec // such as mayCall lets pass
 	if err != nil {
 		return nil, err
 	}

@@ -158,9 +158,9 @@ func open(props map[string]shape, required ...string) shape {
 // serverShape is where messages go; see https://docs.vapi.ai/server-url/setting-server-urls.
 var serverShape = object(map[string]shape{
 	"url": webURL, "timeoutSeconds": between(1, 300), "headers": anyObject, "credentialId": words(0),
-	// Messages are repeated by rule of the sandbox's own; what is asked for is held to its form.
 	"backoffPlan": object(map[string]shape{
-		"type": choice("fixed", "exponential"), "maxRetries": between(0, 10), "baseDelaySeconds": between(0, 10), "excludedStatusCodes": anything,
+		"type": choice("fixed", "exponential"), "maxRetries": between(0, 10), "baseDelaySeconds": between(0, 10),
+		"excludedStatusCodes": each(between(100, 599)),
 	}, "type", "maxRetries", "baseDelaySeconds"),
 })
 
