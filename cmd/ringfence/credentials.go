@@ -29,17 +29,14 @@ func (c keysetCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	made, next := "", "Set RINGFENCE_ENCRYPTION_KEYSET to this, in every process, and keep a copy where you keep backups."
+	makes, next := config.NewKeyset, "Set RINGFENCE_ENCRYPTION_KEYSET to this, in every process, and keep a copy where you keep backups."
 	switch {
 	case c.Newest:
-		made, err = config.PrimaryKeyset(old)
-		next = "Set RINGFENCE_ENCRYPTION_KEYSET to this, in every process, when 'ringfence credentials rotate' says that the old keys can go."
-	default:
-		made, err = config.NewKeyset(old)
-		if c.Add {
-			next = "Set RINGFENCE_ENCRYPTION_KEYSET to this, restart every process, then run 'ringfence credentials rotate'."
-		}
+		makes, next = config.PrimaryKeyset, "Set RINGFENCE_ENCRYPTION_KEYSET to this, in every process, when 'ringfence credentials rotate' says that the old keys can go."
+	case c.Add:
+		next = "Set RINGFENCE_ENCRYPTION_KEYSET to this, restart every process, then run 'ringfence credentials rotate'."
 	}
+	made, err := makes(old)
 	if err != nil {
 		return err
 	}

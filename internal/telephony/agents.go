@@ -137,7 +137,7 @@ type Agents struct {
 // NewAgents puts agents together.
 func NewAgents(o AgentsOptions) (*Agents, error) {
 	if o.Timeout == 0 {
-		o.Timeout = vapiTimeout
+		o.Timeout = twilioTimeout
 	}
 	o.MaxCall = maxCall(o.MaxCall)
 	s := &Agents{o: o, metrics: newAgentMetrics()}

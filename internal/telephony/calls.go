@@ -207,7 +207,7 @@ type Calls struct {
 // NewCalls puts calls together.
 func NewCalls(o CallsOptions) (*Calls, error) {
 	if o.Timeout == 0 {
-		o.Timeout = vapiTimeout
+		o.Timeout = twilioTimeout
 	}
 	if o.AnswerWithin == 0 {
 		o.AnswerWithin = answerWithin

@@ -233,7 +233,7 @@ func (s *Calls) hangUpAtTwilio(ctx context.Context, c Call) error {
 // openCredential opens one of the organisation's credentials.
 func openCredential(ctx context.Context, tx *db.Tx, v *Vault, org, id uuid.UUID) (account, error) {
 	var c Credential
-	if err := tx.GetContext(ctx, &c, `SELECT `+credentialColumns+` FROM credentials WHERE org_id = $1 AND id = $2`, org, id); err != nil {
+	if err := tx.GetContext(ctx, &c, `SELECT `+vaultColumns+` FROM credentials WHERE org_id = $1 AND id = $2`, org, id); err != nil {
 		return account{}, fmt.Errorf("couldn't read the credential: %w", err)
 	}
 	return c.open(v)

@@ -20,13 +20,18 @@ type Comparison struct {
 	Missing []Gap
 	// Unknown are numbers of which a provider has not said yet what it did.
 	Unknown []Number
+	// Held are numbers that are given back, or whose purchase is undone, and that a provider has not let go of for a while.
+	Held []Number
 	// Unreached are what could not be looked at: nothing is said of their numbers.
 	Unreached []Unreached
 }
 
+// heldAfter is how often a provider is asked to let go of a number before it counts as held.
+const heldAfter = 3
+
 // Clean reports whether everything was looked at, and agrees.
 func (c *Comparison) Clean() bool {
-	return len(c.Orphans)+len(c.Missing)+len(c.Unknown)+len(c.Unreached) == 0
+	return len(c.Orphans)+len(c.Missing)+len(c.Unknown)+len(c.Held)+len(c.Unreached) == 0
 }
 
 // Stray is something at a provider that is nobody's here.
@@ -146,8 +151,11 @@ func (s *Numbers) Compare(ctx context.Context) (c Comparison, err error) {
 		}
 	}
 	for _, n := range after.numbers {
-		if n.State == NumberUnknown {
+		switch {
+		case n.State == NumberUnknown:
 			c.Unknown = append(c.Unknown, n)
+		case n.Tries >= heldAfter && (n.State == NumberReleasing || n.Undoing()):
+			c.Held = append(c.Held, n)
 		}
 	}
 	slices.SortFunc(c.Orphans, func(a, b Stray) int { return strings.Compare(a.ID, b.ID) })

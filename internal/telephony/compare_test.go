@@ -112,14 +112,11 @@ func TestForeignAnswers(t *testing.T) {
 	var on atomic.Value
 	on.Store("")
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if said := answer.Load().(string); said != "" && r.Method+" "+r.URL.Path != "" && strings.HasPrefix(r.Method+" "+r.URL.Path, on.Load().(string)) { //nolint:errcheck // always strings
-			status := http.StatusNotFound
-			if strings.HasPrefix(said, "400") {
-				status = http.StatusBadRequest
-			}
+		if said := answer.Load().(string); said != "" && strings.HasPrefix(r.Method+" "+r.URL.Path, on.Load().(string)) { //nolint:errcheck // always strings
+			status, body, _ := strings.Cut(said, " ")
 			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(status)
-			_, _ = w.Write([]byte(strings.TrimPrefix(said, "400")))
+			w.WriteHeader(map[string]int{"201": http.StatusCreated, "400": http.StatusBadRequest, "404": http.StatusNotFound}[status])
+			_, _ = io.WriteString(w, body)
 			return
 		}
 		out, err := http.NewRequestWithContext(r.Context(), r.Method, s.box.URL()+r.URL.RequestURI(), r.Body)
@@ -146,7 +143,7 @@ func TestForeignAnswers(t *testing.T) {
 		on   string
 		step telephony.Step
 	}{{"DELETE /vapi/phone-number/", telephony.StepVapiDelete}, {"DELETE /2010-04-01/Accounts/", telephony.StepTwilioRelease}} {
-		for _, said := range []string{"<html>not here</html>", "{}", `{"message":"no Route matched with those values"}`} {
+		for _, said := range []string{"404 <html>not here</html>", "404 {}", `404 {"message":"no Route matched with those values"}`} {
 			on.Store(at.on)
 			answer.Store(said)
 			n = s.stepped(n)
@@ -159,16 +156,21 @@ func TestForeignAnswers(t *testing.T) {
 	}
 	s.wantState(s.run(n), telephony.NumberReleased, "")
 
-	// Nor is a purchase refused by a stranger's word: it is looked for.
-	b := s.buy(s.choose(1)[0], "next")
-	on.Store("POST /2010-04-01/Accounts/")
-	answer.Store("400<html>bad request</html>")
-	for b.State != telephony.NumberUnknown {
-		b = s.stepped(b)
+	// Nor is a purchase refused by a stranger's word, or done by one about another number: it is looked for.
+	for i, said := range []string{"400 <html>bad request</html>", `201 {"sid":"PN00112233445566778899aabbccddeeff","phone_number":"+12125550123"}`, "201 {}"} {
+		s.org = s.other
+		if i > 0 {
+			s.customer()
+		}
+		b := s.buy(s.choose(1)[0], "next")
+		on.Store("POST /2010-04-01/Accounts/")
+		answer.Store(said)
+		for b.State != telephony.NumberUnknown && b.Step != "" {
+			b = s.stepped(b)
+		}
+		answer.Store("")
+		s.wantEnd(s.run(b), telephony.NumberFailed, telephony.StepPurchase)
 	}
-	answer.Store("")
-	s.wantState(s.run(b), telephony.NumberFailed, telephony.StepPurchase)
-	s.wantAgree()
 }
 
 // Without the providers' keys numbers are off, and say so.
@@ -200,4 +202,17 @@ func TestProvidersAreSlow(t *testing.T) {
 	n := s.buy(s.choose(1)[0], "k")
 	s.faults(sandbox.Fault{Match: sandbox.BuyNumber, Do: sandbox.FaultTimeoutAfterActing}, sandbox.Fault{Match: sandbox.ImportNumber, Do: sandbox.FaultTimeoutAfterActing})
 	s.wantEnd(s.run(n), telephony.NumberActive, "")
+}
+
+// A number at Vapi can be read and changed; one that is not there is neither.
+func TestVapiNumber(t *testing.T) {
+	s := newShop(t)
+	n := s.have(s.choose(1)[0], "k")
+	before, after, err := s.RenameAtVapi(t.Context(), n.VapiID.String, "Reception")
+	if err != nil || before != n.ID.String() || after != "Reception" {
+		t.Errorf("%q became %q, %v", before, after, err)
+	}
+	if _, _, err := s.RenameAtVapi(t.Context(), uuid.NewString(), "Nobody"); err == nil || !strings.Contains(err.Error(), "Vapi refused (status 404") {
+		t.Errorf("one that is not there: %v", err)
+	}
 }

@@ -2,6 +2,7 @@ package telephony
 
 import (
 	"context"
+	"crypto/sha256"
 
 	"github.com/google/uuid"
 
@@ -47,10 +48,41 @@ func (v *Vault) OpenCredential(ctx context.Context, d *db.DB, org uuid.UUID, kin
 	return token, err
 }
 
+// ErrIdle is errIdle.
+var ErrIdle = errIdle
+
 // Take is the first part of Advance alone, as if the process had died before the provider was asked.
 func (s *Numbers) Take(ctx context.Context, n Number) error {
-	_, _, err := s.take(ctx, n.OrgID, n.ID)
+	_, err := s.TakeUp(ctx, n)
 	return err
+}
+
+// TakeUp is Take, and gives the number as who took it knows it.
+func (s *Numbers) TakeUp(ctx context.Context, n Number) (Number, error) {
+	taken, _, err := s.take(ctx, n.OrgID, n.ID)
+	return taken, err
+}
+
+// Do is the second part of Advance, for who has taken a number.
+func (s *Numbers) Do(ctx context.Context, n Number) error { return s.do(ctx, n, telephonyAccount{}) }
+
+// PutOff is what who took a number stores when its provider did not answer.
+func (s *Numbers) PutOff(ctx context.Context, n Number) error { return s.later(ctx, n, pauseOf{}) }
+
+// Order is what Buy stores for one who has found that numbers are bought in an account of this kind.
+func (s *Numbers) Order(ctx context.Context, r BuyRequest, kind Kind) (Number, error) {
+	sum := sha256.Sum256([]byte(r.PhoneNumber))
+	return s.order(ctx, r, "US", kind, sum[:])
+}
+
+// RenameAtVapi reads a number at Vapi, gives it another name, and says what it was called before and after.
+func (s *Numbers) RenameAtVapi(ctx context.Context, id, name string) (before, after string, err error) {
+	n, err := s.vapi.number(ctx, id)
+	if err != nil {
+		return "", "", err
+	}
+	changed, err := s.vapi.changeNumber(ctx, id, map[string]any{"name": name})
+	return n.Name, changed.Name, err
 }
 
 // MonthsAfter is monthsAfter.

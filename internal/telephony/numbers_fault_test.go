@@ -1,6 +1,7 @@
 package telephony_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"ringfence/db/dbtest"
+	"ringfence/internal/money"
 	"ringfence/internal/sandbox"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet/wallettest"
@@ -34,16 +36,24 @@ func (s *shop) customer() {
 	s.org, s.waiting = s.waiting[0], s.waiting[1:]
 }
 
+// asked is how often each provider was asked to make something.
+func (s *shop) asked() map[telephony.Step]int64 {
+	s.t.Helper()
+	books := s.twilio.Books()
+	return map[telephony.Step]int64{
+		telephony.StepSubaccount: books.AccountRequests.Asked, telephony.StepPurchase: books.Purchases.Asked, telephony.StepImport: s.vapi.Books().Imports.Asked,
+	}
+}
+
 // wantEnd holds what has become of a number, and of what was paid for it, against what should have.
 func (s *shop) wantEnd(n telephony.Number, state telephony.NumberState, failed telephony.Step) {
 	s.t.Helper()
 	s.wantState(n, state, failed)
-	switch state {
-	case telephony.NumberActive, telephony.NumberReleased:
-		s.wantWallet(n.OrgID, 20_00, 0, 0)
-	default:
-		s.wantWallet(n.OrgID, 30_00, 0, 0)
+	left := money.Pence(30_00)
+	if state == telephony.NumberActive || state == telephony.NumberReleased {
+		left -= price
 	}
+	s.wantWallet(n.OrgID, left, 0, 0)
 	s.wantAgree()
 }
 
@@ -79,8 +89,12 @@ func TestBuyFaults(t *testing.T) {
 				number := s.choose(1)[0]
 				c.fault.Match = at.asks
 				s.faults(c.fault)
+				before := s.asked()
 				n := s.have(number, c.name)
 				s.faults()
+				if again := s.asked()[at.step] - before[at.step]; again != 1 && strings.Contains(c.fault.Do, "after_acting") {
+					t.Errorf("%s: asked %d times for what was done at once", c.name, again)
+				}
 				step := telephony.Step("")
 				if c.want == failed {
 					step = at.step
@@ -328,6 +342,53 @@ func TestWorkersAtOnce(t *testing.T) {
 	}
 }
 
+// Who has been so slow that another one took the step up does not touch it any more.
+func TestSlowWorker(t *testing.T) {
+	s := newShop(t)
+	n := s.buy(s.choose(1)[0], "k")
+	slow, err := s.TakeUp(t.Context(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.TakeUp(t.Context(), n); !errors.Is(err, telephony.ErrIdle) {
+		t.Errorf("taken twice: %v", err)
+	}
+	s.clock.Advance(61 * time.Second)
+	other, err := s.TakeUp(t.Context(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PutOff(t.Context(), slow); !errors.Is(err, telephony.ErrIdle) {
+		t.Errorf("the slow one has stored something: %v", err)
+	}
+	if now := s.number(n); now.BusyUntil == nil || !now.BusyUntil.Equal(*other.BusyUntil) || now.Tries != 0 {
+		t.Errorf("%+v", now)
+	}
+	if err := s.PutOff(t.Context(), other); err != nil {
+		t.Error(err)
+	}
+	n = s.number(n)
+	// Whose lease is nearly over asks for nothing any more.
+	for _, step := range []telephony.Step{telephony.StepSubaccount, telephony.StepPurchase, telephony.StepImport} {
+		s.customer()
+		late := s.buy(s.choose(2)[1], string(step))
+		for late.Step != step {
+			late = s.stepped(late)
+		}
+		taken, err := s.TakeUp(t.Context(), late)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.clock.Advance(50 * time.Second)
+		before := s.asked()
+		if err := s.Do(t.Context(), taken); !errors.Is(err, telephony.ErrIdle) || s.asked()[step] != before[step] {
+			t.Errorf("at %s it was asked after all: %v", step, err)
+		}
+		s.run(late)
+	}
+	s.wantEnd(s.run(s.number(n)), telephony.NumberActive, "")
+}
+
 // Two numbers at once for an organisation without a subaccount: it gets one, and both numbers are in it.
 func TestOneSubaccount(t *testing.T) {
 	s := newShop(t)
@@ -336,7 +397,7 @@ func TestOneSubaccount(t *testing.T) {
 	if err := s.Take(t.Context(), a); err != nil { // a's worker is slow, or gone
 		t.Fatal(err)
 	}
-	for range 3 {
+	for range 5 { // for half a minute
 		b = s.stepped(b)
 	}
 	if b.Step != telephony.StepSubaccount {

@@ -169,7 +169,7 @@ func (s *Numbers) tested(ctx context.Context, org uuid.UUID, a account, state Cr
 			return err
 		}
 		changed := c.State != state
-		if err := tx.GetContext(ctx, &c, `UPDATE credentials SET state = $2, note = $3, tested_at = $4 WHERE id = $1 RETURNING `+credentialColumns, c.ID, state, note, tx.Now); err != nil {
+		if err := tx.GetContext(ctx, &c, `UPDATE credentials SET state = $2, note = $3, tested_at = $4 WHERE id = $1 RETURNING `+vaultColumns, c.ID, state, note, tx.Now); err != nil {
 			return fmt.Errorf("couldn't store what came of it: %w", err)
 		}
 		if !changed {
@@ -207,7 +207,7 @@ func (s *Numbers) RemoveOwn(ctx context.Context, org uuid.UUID, actor audit.Acto
 // Credentials are an organisation's, without their tokens.
 func (s *Numbers) Credentials(ctx context.Context, org uuid.UUID) (list []Credential, err error) {
 	err = s.o.DB.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
-		if err := tx.SelectContext(ctx, &list, `SELECT `+credentialColumns+` FROM credentials WHERE org_id = $1 ORDER BY id`, org); err != nil {
+		if err := tx.SelectContext(ctx, &list, `SELECT `+vaultColumns+` FROM credentials WHERE org_id = $1 ORDER BY id`, org); err != nil {
 			return fmt.Errorf("couldn't list the credentials: %w", err)
 		}
 		return nil

@@ -206,6 +206,26 @@ func TestModeChangesMeanwhile(t *testing.T) {
 	s.wantAgree()
 }
 
+// Where numbers are bought changes between the look and the order: nothing is ordered, and nothing charged.
+func TestModeChangesAtTheLastMoment(t *testing.T) {
+	s := newShop(t)
+	sid, token := s.ownAccount()
+	if _, err := s.saveOwn(sid, token); err != nil {
+		t.Fatal(err)
+	}
+	s.setMode(telephony.BYOC)
+	number := s.choose(1)[0]
+	_, err := s.Order(t.Context(), s.request(number, "k"), telephony.Managed)
+	wantFault(t, "ordered in our account", err, fault.Conflict, "mode_changed")
+	s.setMode(telephony.Managed)
+	_, err = s.Order(t.Context(), s.request(number, "k"), telephony.BYOC)
+	wantFault(t, "ordered in its own", err, fault.Conflict, "mode_changed")
+	if n := s.count(`SELECT count(*) FROM numbers`) + s.count(`SELECT count(*) FROM holds`); n != 0 {
+		t.Errorf("%d things were stored", n)
+	}
+	s.wantWallet(s.org, 30_00, 0, 0)
+}
+
 // The token of a subaccount that we keep is changed at Twilio, or its row cannot be opened any more: it is read anew.
 func TestManagedTokenIsReadAnew(t *testing.T) {
 	s := newShop(t)

@@ -45,7 +45,7 @@ const (
 	noteGivenUp    = "Our provider could not do it. Nothing was charged; try again later."
 	noteOutOfTime  = "It could not be bought in time. Nothing was charged; try again."
 	noteImport     = "The number could not be connected to our voice service. Nothing was charged."
-	noteCredential = "The credential of your own Twilio account does not work. Replace it, then try again."
+	noteOwnRefused = "The credential of your own Twilio account does not work. Replace it, then try again."
 )
 
 // Advance does the next step of a number, if its time has come and nobody else has it in hand, and adds the job of the step
@@ -67,28 +67,33 @@ func (s *Numbers) Advance(ctx context.Context, org, id uuid.UUID) error {
 	case err != nil:
 		return err
 	}
-	switch n.Step {
-	case StepSubaccount:
-		err = s.haveSubaccount(ctx, n, at)
-	case StepPurchase:
-		err = s.purchase(ctx, n)
-	case StepImport:
-		err = s.importToVapi(ctx, n)
-	case StepCredential:
-		err = s.haveCredential(ctx, n)
-	case StepActivate:
-		err = s.activate(ctx, n)
-	case StepUndoImport, StepVapiDelete:
-		err = s.deleteAtVapi(ctx, n)
-	case StepUndoPurchase, StepTwilioRelease:
-		err = s.releaseAtTwilio(ctx, n)
-	case StepFinish:
-		err = s.finish(ctx, n)
-	}
-	if errors.Is(err, errIdle) { // somebody else has taken it up meanwhile
+	if err = s.do(ctx, n, at); errors.Is(err, errIdle) { // somebody else has taken it up meanwhile
 		return nil
 	}
 	return err
+}
+
+// do does the step that the caller has taken; errIdle where somebody else has taken it up since.
+func (s *Numbers) do(ctx context.Context, n Number, at telephonyAccount) error {
+	switch n.Step {
+	case StepSubaccount:
+		return s.haveSubaccount(ctx, n, at)
+	case StepPurchase:
+		return s.purchase(ctx, n)
+	case StepImport:
+		return s.importToVapi(ctx, n)
+	case StepCredential:
+		return s.haveCredential(ctx, n)
+	case StepActivate:
+		return s.activate(ctx, n)
+	case StepUndoImport, StepVapiDelete:
+		return s.deleteAtVapi(ctx, n)
+	case StepUndoPurchase, StepTwilioRelease:
+		return s.releaseAtTwilio(ctx, n)
+	case StepFinish:
+		return s.finish(ctx, n)
+	}
+	return nil
 }
 
 // take leases a number's next step to the caller and notes that its provider is about to be asked, before it is. What n says
@@ -314,11 +319,12 @@ func (s *Numbers) haveSubaccount(ctx context.Context, n Number, at telephonyAcco
 		return err
 	}
 	sub, err := s.subaccount(ctx, parent, n, at)
+	if errors.Is(err, errIdle) {
+		return err
+	}
 	switch answerOf(err) {
 	case accepted:
-		return s.settle(ctx, n, s.locked(n.OrgID), func(ctx context.Context, tx *db.Tx) error {
-			return s.keepSubaccount(ctx, tx, n, at, sub)
-		})
+		return s.settle(ctx, n, s.locked(n.OrgID), func(ctx context.Context, tx *db.Tx) error { return s.keepSubaccount(ctx, tx, n, sub) })
 	case rejected:
 		s.log(ctx, n, "Twilio refused a subaccount", err)
 		return s.turnBack(ctx, n, noteGivenUp)
@@ -357,7 +363,19 @@ func (s *Numbers) subaccount(ctx context.Context, parent *numberClient, n Number
 			return account{}, &failure{provider: "Twilio", cause: errors.New("it may still come")}
 		}
 	}
+	if err := s.inTime(n); err != nil {
+		return account{}, err
+	}
 	return parent.makeSubaccount(name)
+}
+
+// inTime refuses to ask for something when the lease is nearly over: whoever was so slow may not be the one who acts any
+// more, and what it would do then nobody would look for.
+func (s *Numbers) inTime(n Number) error {
+	if n.BusyUntil.Sub(s.o.Now()) < leaseFor/4 {
+		return errIdle
+	}
+	return nil
 }
 
 // kept opens the organisation's credential of a kind.
@@ -376,8 +394,17 @@ func (s *Numbers) kept(ctx context.Context, org uuid.UUID, kind Kind) (a account
 	return a, err
 }
 
-// keepSubaccount stores the subaccount with its credential. The caller has the account and the number locked.
-func (s *Numbers) keepSubaccount(ctx context.Context, tx *db.Tx, n Number, at telephonyAccount, sub account) error {
+// keepSubaccount stores the subaccount with its credential. The caller has the account and the number locked. Where another
+// one was stored meanwhile that one counts, and this number goes on with it.
+func (s *Numbers) keepSubaccount(ctx context.Context, tx *db.Tx, n Number, sub account) error {
+	at, err := lockAccount(ctx, tx, n.OrgID)
+	if err != nil {
+		return err
+	}
+	if at.Subaccount.Valid && at.Subaccount.String != sub.sid {
+		s.o.Log.ErrorContext(ctx, "an organisation has two subaccounts at Twilio", "org_id", n.OrgID, "kept", at.Subaccount.String, "left", sub.sid)
+		return s.laterIn(ctx, tx, n, pauseOf{note: noteBusy, notAsked: true})
+	}
 	if !at.Subaccount.Valid {
 		if _, err := tx.ExecContext(ctx, `
 			UPDATE telephony_accounts SET subaccount_sid = $2, asked_at = NULL, busy_until = NULL, updated_at = $3 WHERE org_id = $1`,
@@ -483,18 +510,27 @@ func (s *Numbers) purchase(ctx context.Context, n Number) error {
 		case !found && n.Looks > 0 && s.o.Now().Sub(*n.AskedAt) > lostFor:
 			return s.turnBack(ctx, n, noteNotThere)
 		case !found:
-			return s.later(ctx, n, s.lookAgain(n))
+			return s.later(ctx, n, lookAgain())
 		}
 		return s.bought(ctx, n, got.sid)
 	}
 	var sid string
 	err := s.as(ctx, n, func(c *numberClient) (err error) {
+		if err := s.inTime(n); err != nil {
+			return err
+		}
 		sid, err = c.buy(n.PhoneNumber, n.ID.String(), s.smsURL())
 		return err
 	})
+	if errors.Is(err, errIdle) {
+		return err
+	}
 	switch answerOf(err) {
 	case accepted:
-		return s.bought(ctx, n, sid)
+		if err = s.bought(ctx, n, sid); errors.Is(err, errIdle) {
+			s.o.Log.ErrorContext(ctx, "Twilio has sold a number to one who had been given up: it is looked for", "number", n.ID, "org_id", n.OrgID, "sid", sid)
+		}
+		return err
 	case rejected:
 		s.log(ctx, n, "Twilio did not sell a number", err)
 		return s.turnBack(ctx, n, numberSentence(codeOf(err))+" Nothing was charged.")
@@ -511,14 +547,14 @@ func (s *Numbers) purchase(ctx context.Context, n Number) error {
 }
 
 // lookAgain is the pause after a look that found nothing.
-func (s *Numbers) lookAgain(n Number) pauseOf {
+func lookAgain() pauseOf {
 	return pauseOf{note: noteUnknown, unknown: true, looked: true, after: lookEvery}
 }
 
 // why is the note of a step that failed by a customer's own credential, or else otherwise.
 func (s *Numbers) why(n Number, err error, otherwise string) string {
 	if n.Kind == BYOC && notOurs(err) {
-		return noteCredential
+		return noteOwnRefused
 	}
 	return otherwise
 }
@@ -547,14 +583,17 @@ func (s *Numbers) importToVapi(ctx context.Context, n Number) error {
 		case n.Looks > 0 && s.o.Now().Sub(*n.AskedAt) > lostFor: // it was not imported, and may be asked for again
 			return s.later(ctx, n, pauseOf{note: noteBusy, notAsked: true})
 		}
-		return s.later(ctx, n, s.lookAgain(n))
+		return s.later(ctx, n, lookAgain())
 	}
 	var id string
 	c, err := s.acting(ctx, n, false)
 	if err != nil {
 		err = s.closed(ctx, n, err)
-	} else {
+	} else if err = s.inTime(n); err == nil {
 		id, err = s.vapi.importNumber(ctx, n.PhoneNumber, n.ID.String(), c.of, s.o.Events.server())
+	}
+	if errors.Is(err, errIdle) {
+		return err
 	}
 	switch answerOf(err) {
 	case accepted:

@@ -122,13 +122,11 @@ func (s *Numbers) deleteAtVapi(ctx context.Context, n Number) error {
 	})
 }
 
-// forgetAtVapi deletes the number at Vapi by its id. Where importing it may have been asked for twice, or without an answer,
-// it deletes what Vapi's list has of it.
+// forgetAtVapi deletes the number at Vapi by its id. Where importing it was asked for without an answer there is none, and it
+// deletes what Vapi's list has of it.
 func (s *Numbers) forgetAtVapi(ctx context.Context, n Number) error {
 	if n.VapiID.Valid {
-		if err := s.vapi.deleteNumber(ctx, n.VapiID.String); err != nil || !n.Undoing() {
-			return err
-		}
+		return s.vapi.deleteNumber(ctx, n.VapiID.String)
 	}
 	found, err := s.vapi.findNumbers(ctx, n.PhoneNumber, n.AccountSID.String)
 	if err != nil {

@@ -221,6 +221,9 @@ func TestForceRelease(t *testing.T) {
 	if n.Note == "" || n.NextAt.Sub(s.clock.Now()) > 16*time.Minute {
 		t.Errorf("shown as %q, next at %s", n.Note, n.NextAt)
 	}
+	if c := s.compare(); len(c.Held) != 1 || c.Held[0].ID != n.ID || len(c.Orphans) != 0 || c.Clean() {
+		t.Errorf("%+v", c)
+	}
 	_, err = s.ForceRelease(t.Context(), telephony.ReleaseRequest{OrgID: s.org, Number: n.ID, Actor: force.Actor})
 	wantFault(t, "no reason", err, fault.Invalid, "")
 	for range 2 {

@@ -69,7 +69,7 @@ func (v *Vault) reseal(ctx context.Context, d *db.DB, org, id uuid.UUID, actor a
 			return err
 		}
 		var c Credential
-		err := tx.GetContext(ctx, &c, `SELECT `+credentialColumns+` FROM credentials WHERE id = $1`, id)
+		err := tx.GetContext(ctx, &c, `SELECT `+vaultColumns+` FROM credentials WHERE id = $1`, id)
 		if errors.Is(err, sql.ErrNoRows) || err == nil && c.KeyID == int64(v.primary) {
 			return nil // it was removed or replaced meanwhile
 		}

@@ -16,8 +16,6 @@ import (
 )
 
 const (
-	// vapiTimeout bounds one request to Vapi.
-	vapiTimeout = 10 * time.Second
 	// maxVapiAnswer bounds what is read of an answer, in bytes: a page of its list is far smaller.
 	maxVapiAnswer = 8 << 20
 	// vapiPage is how many things a page of a list has at most (https://docs.vapi.ai/api-reference/phone-numbers/list).

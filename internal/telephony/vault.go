@@ -112,11 +112,11 @@ const (
 	Refused CredentialState = "refused"
 )
 
-const credentialColumns = `id, org_id, provider, kind, account_sid, last_four, state, note, created_by, created_at, updated_at, tested_at, sealed, key_id`
+const vaultColumns = `id, org_id, provider, kind, account_sid, last_four, state, note, created_by, created_at, updated_at, tested_at, sealed, key_id`
 
 // credential reads the organisation's credential of a kind.
 func credential(ctx context.Context, tx *db.Tx, org uuid.UUID, kind Kind) (c Credential, found bool, err error) {
-	err = tx.GetContext(ctx, &c, `SELECT `+credentialColumns+` FROM credentials WHERE org_id = $1 AND provider = 'twilio' AND kind = $2`, org, kind)
+	err = tx.GetContext(ctx, &c, `SELECT `+vaultColumns+` FROM credentials WHERE org_id = $1 AND provider = 'twilio' AND kind = $2`, org, kind)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Credential{}, false, nil
 	}
@@ -176,7 +176,7 @@ func (v *Vault) save(ctx context.Context, tx *db.Tx, org uuid.UUID, kind Kind, a
 		INSERT INTO credentials AS c (id, org_id, provider, kind, account_sid, sealed, key_id, last_four, state, created_by, created_at, updated_at, tested_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'working', $9, $10, $10, $10)
 		ON CONFLICT (id) DO UPDATE SET account_sid = $5, sealed = $6, key_id = $7, last_four = $8, state = 'working', note = '', updated_at = $10, tested_at = $10
-		RETURNING `+credentialColumns, c.ID, org, c.Provider, kind, a.sid, c.Sealed, c.KeyID, c.LastFour, actor, tx.Now)
+		RETURNING `+vaultColumns, c.ID, org, c.Provider, kind, a.sid, c.Sealed, c.KeyID, c.LastFour, actor, tx.Now)
 	if err != nil {
 		return Credential{}, fmt.Errorf("couldn't save the credential: %w", err)
 	}
