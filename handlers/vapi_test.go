@@ -16,7 +16,9 @@ import (
 func TestVapiWebhook(t *testing.T) {
 	f := newFixture(t)
 	b := f.browser()
-	status := func(message string) string { return `{"message":{"type":"status-update","status":"in-progress","call":{"id":"` + message + `"}}}` }
+	status := func(message string) string {
+		return `{"message":{"type":"status-update","status":"in-progress","call":{"id":"` + message + `"}}}`
+	}
 	before := f.state()
 	for what, c := range map[string]struct {
 		authorization []string

@@ -81,8 +81,12 @@ func TestCallSeconds(t *testing.T) {
 		rate  money.Rate
 		want  error
 	}{
-		{-1, 70, r, money.ErrNegative}, {1, 0, r, money.ErrNegative}, {1, -1, r, money.ErrNegative},
-		{1, 70, money.Rate{}, money.ErrRateUnset}, {math.MaxInt64, 1, r, money.ErrOverflow}, {1, math.MaxInt64, r, money.ErrOverflow},
+		{-1, 70, r, money.ErrNegative},
+		{1, 0, r, money.ErrNegative},
+		{1, -1, r, money.ErrNegative},
+		{1, 70, money.Rate{}, money.ErrRateUnset},
+		{math.MaxInt64, 1, r, money.ErrOverflow},
+		{1, math.MaxInt64, r, money.ErrOverflow},
 	} {
 		if got, err := money.CallSeconds(tc.pence, tc.cents, tc.rate); !errors.Is(err, tc.want) || got != 0 {
 			t.Errorf("%d pence at %d cents = %d, %v; want %v", tc.pence, tc.cents, got, err, tc.want)

@@ -360,11 +360,11 @@ func (s *Agents) forgetCallerID(ctx context.Context, c CallerID) error {
 	if err != nil {
 		return err
 	}
-	sid := ""
-	if c.SID != nil {
-		sid = *c.SID
-	} else if sid, err = s.findCallerID(ctx, c); err != nil { // it may have been proven since
-		return err
+	sid := text(c.SID)
+	if sid == "" { // it may have been proven since
+		if sid, err = s.findCallerID(ctx, c); err != nil {
+			return err
+		}
 	}
 	if sid != "" {
 		twilio, err := newTwilio(in.sid, in.token, s.o.TwilioBase, s.o.Timeout, s.o.Log, s.o.Now)

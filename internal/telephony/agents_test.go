@@ -154,13 +154,19 @@ func TestAgentRefusals(t *testing.T) {
 	p.wantSync("unchanged", p.agent, telephony.Synced, 1)
 	for what, err := range map[string]error{
 		"reading": func() error { _, err := p.agents.Agent(t.Context(), p.other, p.agent.ID); return err }(),
-		"editing": func() error { _, err := p.agents.Edit(t.Context(), p.other, p.agent.ID, fields(), audit.System("test")); return err }(),
+		"editing": func() error {
+			_, err := p.agents.Edit(t.Context(), p.other, p.agent.ID, fields(), audit.System("test"))
+			return err
+		}(),
 		"linking": func() error {
 			_, err := p.agents.Link(t.Context(), p.other, p.agent.ID, p.theirs.ID, audit.System("test"))
 			return err
 		}(),
-		"unlinking": func() error { _, err := p.agents.Unlink(t.Context(), p.other, p.agent.ID, audit.System("test")); return err }(),
-		"deleting":  p.agents.Delete(t.Context(), p.other, p.agent.ID, true, audit.System("test")),
+		"unlinking": func() error {
+			_, err := p.agents.Unlink(t.Context(), p.other, p.agent.ID, audit.System("test"))
+			return err
+		}(),
+		"deleting": p.agents.Delete(t.Context(), p.other, p.agent.ID, true, audit.System("test")),
 	} {
 		wantFault(t, what+" another's", err, fault.NotFound, "")
 	}
@@ -231,7 +237,8 @@ func TestDeleteAgent(t *testing.T) {
 	state := func() (s struct {
 		State string `db:"sync_state"`
 		Note  string `db:"sync_note"`
-	}) {
+	},
+	) {
 		dbtest.Get(t, p.dbURL, &s, `SELECT sync_state, sync_note FROM agents WHERE id = $1`, p.agent.ID)
 		return s
 	}

@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// DefaultRetentionDays is for how long an organisation keeps what people said and wrote, unless it says otherwise, and
-	// MaxRetentionDays the longest that it may.
+	// DefaultRetentionDays is for how long an organisation keeps what people said and wrote, unless it says otherwise.
 	DefaultRetentionDays = 90
-	MaxRetentionDays     = 3650
+	// MaxRetentionDays is the longest that it may.
+	MaxRetentionDays = 3650
 	// eraseMost bounds what one sweep erases of each organisation and kind, and vapiEraseMost how many calls it has Vapi forget.
 	eraseMost     = 200
 	vapiEraseMost = 50
@@ -131,7 +131,7 @@ func (s *Calls) eraseOf(ctx context.Context, org uuid.UUID, days int) (n int64, 
 		return 0, fmt.Errorf("organisation %s: %w", org, err)
 	}
 	for what, count := range counts {
-		s.metrics.erased.WithLabelValues(what).Add(float64(count)) //nolint:forbidigo // a metric, no money
+		s.metrics.erased.WithLabelValues(what).Add(float64(count))
 	}
 	return n, nil
 }
@@ -158,7 +158,7 @@ func (s *Calls) eraseAtVapi(ctx context.Context) error {
 	began := s.o.Now()
 	for _, d := range due {
 		if ctx.Err() != nil || s.o.Now().Sub(began) > sweepFor {
-			return nil // the next sweep goes on
+			break // the next sweep goes on
 		}
 		if err := s.vapi.deleteCall(ctx, d.VapiID); err != nil {
 			// Vapi is away, or does not like this one: either way the others take their turn after it.

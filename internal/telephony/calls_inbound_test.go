@@ -416,7 +416,7 @@ func TestCallMetrics(t *testing.T) {
 	}
 	p.who(p.line.incoming(uuid.NewString(), handset))
 	p.Genuine("x")
-	_, _ = p.FromVapi(t.Context(), []byte("x")) //nolint:errcheck // it is counted
+	_, _ = p.FromVapi(t.Context(), []byte("x"))
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -481,10 +481,14 @@ func TestCallInvariants(t *testing.T) {
 		{"calls-show-their-own-number", `UPDATE calls SET our_number = '+14155550102' WHERE id = $1`, `UPDATE calls SET our_number = '+14155550101' WHERE id = $1`, c.ID},
 		{"calls-end", `UPDATE calls SET created_at = created_at - interval '3 days' WHERE id = $1`, `UPDATE calls SET created_at = created_at + interval '3 days' WHERE id = $1`, live.ID},
 		{"recordings-are-at-hosts-we-know", `UPDATE calls SET recording_url = 'http://storage.vapi.ai/' WHERE id = $1`, `UPDATE calls SET recording_url = '' WHERE id = $1`, c.ID},
-		{"calls-have-holds", `UPDATE calls SET hold_id = NULL, state = 'refused', ended_at = now(), look_at = NULL WHERE id = $1`,
-			`UPDATE calls SET hold_id = (SELECT id FROM holds WHERE state = 'in_flight'), state = 'ringing', ended_at = NULL, look_at = created_at WHERE id = $1`, live.ID},
-		{"calls-are-audited", `UPDATE audit_log SET action = 'x' || action WHERE action = 'call.completed' AND subject = 'call:' || $1::text`,
-			`UPDATE audit_log SET action = 'call.completed' WHERE action = 'xcall.completed' AND subject = 'call:' || $1::text`, c.ID},
+		{
+			"calls-have-holds", `UPDATE calls SET hold_id = NULL, state = 'refused', ended_at = now(), look_at = NULL WHERE id = $1`,
+			`UPDATE calls SET hold_id = (SELECT id FROM holds WHERE state = 'in_flight'), state = 'ringing', ended_at = NULL, look_at = created_at WHERE id = $1`, live.ID,
+		},
+		{
+			"calls-are-audited", `UPDATE audit_log SET action = 'x' || action WHERE action = 'call.completed' AND subject = 'call:' || $1::text`,
+			`UPDATE audit_log SET action = 'call.completed' WHERE action = 'xcall.completed' AND subject = 'call:' || $1::text`, c.ID,
+		},
 	} {
 		dbtest.Super(t, p.dbURL, k.plant, k.id)
 		if names := broken(); !strings.Contains(strings.Join(names, " "), k.name) {

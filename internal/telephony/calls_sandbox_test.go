@@ -32,7 +32,7 @@ func TestCallsAtSandbox(t *testing.T) {
 			http.Error(w, "not Vapi", http.StatusUnauthorized)
 			return
 		}
-		answer, err := calls.FromVapi(context.Background(), body)
+		answer, err := calls.FromVapi(r.Context(), body)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return

@@ -162,7 +162,7 @@ func (s *Calls) hearIn(ctx context.Context, tx *db.Tx, org, id uuid.UUID, n call
 
 // alive notes that a call goes on.
 func (s *Calls) alive(ctx context.Context, tx *db.Tx, c Call, n callNews) error {
-	state, look := c.State, tx.Now.Add(ringLook)
+	state, look := CallRinging, tx.Now.Add(ringLook)
 	started, fund := c.StartedAt, c.FundAt
 	switch {
 	case c.State == CallEnding: // older news; or Vapi takes its word back, and says the other one again
@@ -178,8 +178,6 @@ func (s *Calls) alive(ctx context.Context, tx *db.Tx, c Call, n callNews) error 
 			due := at.Add(time.Duration(c.Covered-ahead-slack) * time.Second)
 			fund = &due
 		}
-	default:
-		state = CallRinging
 	}
 	if c.HangupAt != nil { // it is to end: it is looked after more closely
 		look = tx.Now.Add(endLook)

@@ -320,19 +320,19 @@ func TestMessagesInAnyOrder(t *testing.T) {
 // permutations gives every order of n things.
 func permutations(n int) func(yield func([]int) bool) {
 	var all [][]int
-	var make func(prefix []int)
-	make = func(prefix []int) {
+	var extend func(prefix []int)
+	extend = func(prefix []int) {
 		if len(prefix) == n {
 			all = append(all, slices.Clone(prefix))
 			return
 		}
 		for i := range n {
 			if !slices.Contains(prefix, i) {
-				make(append(prefix, i))
+				extend(append(prefix, i))
 			}
 		}
 	}
-	make(nil)
+	extend(nil)
 	return func(yield func([]int) bool) {
 		for _, o := range all {
 			if !yield(o) {
@@ -724,10 +724,10 @@ func TestDatabaseFailsCalls(t *testing.T) {
 			}
 			for _, at := range p.line.calls()[made:] {
 				p.line.answer(at)
-				_, _ = p.FromVapi(t.Context(), p.line.news(at, "status-update", "in-progress")) //nolint:errcheck // it may fail
+				_, _ = p.FromVapi(t.Context(), p.line.news(at, "status-update", "in-progress"))
 				p.clock.Advance(20 * time.Second)
 				p.line.end(at, "customer-ended-call")
-				_, _ = p.FromVapi(t.Context(), p.line.news(at, "end-of-call-report", "")) //nolint:errcheck // it may fail
+				_, _ = p.FromVapi(t.Context(), p.line.news(at, "end-of-call-report", ""))
 				want -= 19
 			}
 			lift()

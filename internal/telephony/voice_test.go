@@ -124,11 +124,11 @@ func (l *line) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if len(parts) > 1 {
 		what += "/*"
 	}
-	switch {
-	case parts[0] == "control":
+	switch parts[0] {
+	case "control":
 		l.control(w, parts[1], body)
 		return
-	case parts[0] == "2010-04-01":
+	case "2010-04-01":
 		l.twilio(w, r)
 		return
 	}
@@ -571,13 +571,9 @@ func fields() telephony.AgentFields {
 }
 
 // newAgent makes an agent, has it synced and links it; uuid.Nil links nothing.
-func (p *phones) newAgent(org, number uuid.UUID, with ...func(*telephony.AgentFields)) telephony.Agent {
+func (p *phones) newAgent(org, number uuid.UUID) telephony.Agent {
 	p.t.Helper()
-	f := fields()
-	for _, fn := range with {
-		fn(&f)
-	}
-	a, err := p.agents.Create(p.t.Context(), telephony.AgentRequest{OrgID: org, AgentFields: f, Actor: audit.System("test")})
+	a, err := p.agents.Create(p.t.Context(), telephony.AgentRequest{OrgID: org, AgentFields: fields(), Actor: audit.System("test")})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -647,7 +643,7 @@ func (p *phones) pass(d time.Duration) {
 		step := min(d, 5*time.Second)
 		p.clock.Advance(step)
 		d -= step
-		_, _ = p.Sweep(p.t.Context()) //nolint:errcheck // a provider may be away on purpose
+		_, _ = p.Sweep(p.t.Context())
 	}
 }
 
@@ -707,7 +703,7 @@ func (p *phones) settle() {
 	}
 	for range 10 { // five minutes
 		p.clock.Advance(31 * time.Second)
-		_, _ = p.Sweep(p.t.Context()) //nolint:errcheck // as pass does
+		_, _ = p.Sweep(p.t.Context())
 	}
 	if n := p.number1(`SELECT count(*) FROM calls WHERE ended_at IS NULL`); n != 0 {
 		p.t.Errorf("%d calls hang", n)
