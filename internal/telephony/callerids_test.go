@@ -214,6 +214,13 @@ func TestOwnTexts(t *testing.T) {
 	if n := s.count(`SELECT count(*) FROM inbound_messages`); n != 4 {
 		t.Errorf("%d are kept", n)
 	}
+	// A number that is being given back is nobody's any more.
+	dbtest.Super(t, s.dbURL, `UPDATE numbers SET state = 'releasing', step = 'vapi_delete', next_at = now() WHERE id = $1`, n.ID)
+	receive("", "SM8", "Hello?")
+	dbtest.Super(t, s.dbURL, `UPDATE numbers SET state = 'active', step = '', next_at = NULL WHERE id = $1`, n.ID)
+	if n := s.count(`SELECT count(*) FROM inbound_messages`); n != 4 {
+		t.Errorf("%d are kept", n)
+	}
 	// Elsewhere we answer ourselves, in the organisation's name.
 	dbtest.Super(t, s.dbURL, `UPDATE numbers SET phone_number = '+447400123777' WHERE id = $1`, n.ID)
 	reply, err := messages.Receive(t.Context(), telephony.Inbound{SID: "SM5", From: handset, To: "+447400123777", Body: "help", AccountSID: n.AccountSID.String, Media: 2})

@@ -380,6 +380,13 @@ func TestNobodyAnswers(t *testing.T) {
 			}
 		}
 	}
+	// What Vapi counts as begun is charged to nobody either, if it says that nobody picked up.
+	c, at := p.place("ringing")
+	p.line.answer(at)
+	p.clock.Advance(20 * time.Second)
+	p.line.end(at, "customer-did-not-answer")
+	p.tell(p.line.news(at, "end-of-call-report", ""))
+	p.wantCall("ringing", c, telephony.CallUnanswered, 0, 0)
 	p.wantWallet("nobody", 1_00, 0, 0)
 }
 
@@ -463,6 +470,27 @@ func TestUnfunded(t *testing.T) {
 		t.Errorf("%s after %d s, paid for until %d: %s", got.State, got.Seconds, got.Covered, got.Note)
 	}
 	p.wantWallet("paid", held-got.Amount, 0, 0)
+}
+
+// A call gets the last penny that there is, though it is less than a step.
+func TestPartlyFunded(t *testing.T) {
+	p := newPhones(t)
+	p.adjust(9_00)
+	c, at := p.place("k")
+	p.line.answer(at)
+	p.tell(p.line.news(at, "status-update", "in-progress"))
+	p.pass(15 * time.Second)
+	p.adjust(-(10_00 - 56 - 12)) // 12p are left beside the first minute: 68p pay for 73 seconds
+	p.pass(30 * time.Second)
+	if got := p.call(c); got.Covered != 73 || got.Held != 68 || at.Hungup != 0 {
+		t.Errorf("it is paid for until %d with %s, and was told to end %d times", got.Covered, got.Held, at.Hungup)
+	}
+	p.pass(30 * time.Second)
+	got := p.call(c)
+	if at.Hungup != 1 || got.State != telephony.CallCompleted || got.Seconds < 60 || got.Seconds > 73 {
+		t.Errorf("told to end %d times: %s, %d s", at.Hungup, got.State, got.Seconds)
+	}
+	p.wantWallet("paid", 68-got.Amount, 0, 0)
 }
 
 // TestOverrun: what is spoken beyond what was set aside is charged all the same, and stands as debt where there is no money.
