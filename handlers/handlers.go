@@ -41,6 +41,7 @@ type Deps struct {
 	Gates     *wallet.Gates
 	Messages  *telephony.Messages
 	Numbers   *telephony.Numbers
+	Calls     *telephony.Calls
 	Payments  *payments.Service
 	Knowledge *knowledge.Service
 	Notices   *notice.Service

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"ringfence/internal/fault"
+	"ringfence/internal/telephony"
 	"ringfence/static"
 )
 
@@ -144,6 +145,7 @@ func table() []Route {
 		{"POST", "/api/webhooks/stripe", Webhook, (*app).stripeWebhook},
 		{"POST", "/api/webhooks/twilio/sms", Webhook, (*app).twilioSMS},
 		{"POST", "/api/webhooks/twilio/status", Webhook, (*app).twilioStatus},
+		{"POST", telephony.WebhookPath, Webhook, (*app).vapiWebhook},
 
 		{"GET", "/healthz", Public, (*app).healthz},
 		{"GET", "/readyz", Public, (*app).readyz},

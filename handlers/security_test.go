@@ -274,6 +274,7 @@ func matrix(f fixture) map[string]rule {
 		"POST /api/webhooks/stripe":        pages(400, 400, 400, 400, 400, 400, 400), // unsigned
 		"POST /api/webhooks/twilio/sms":    pages(403, 403, 403, 403, 403, 403, 403),
 		"POST /api/webhooks/twilio/status": pages(403, 403, 403, 403, 403, 403, 403),
+		"POST /api/webhooks/vapi":          pages(401, 401, 401, 401, 401, 401, 401), // without the secret
 
 		"GET /healthz": public,
 		"GET /readyz":  public,
@@ -479,6 +480,18 @@ func (f fixture) keepNumber() {
 	dbtest.Super(f.t, f.dbURL, `
 		INSERT INTO agents (id, org_id, name, number_id, created_at, updated_at) SELECT '0197c5a0-0000-7000-8000-0000000000a9', $1, 'Reception', $2, now(), now()
 		ON CONFLICT (id) DO UPDATE SET number_id = $2 WHERE agents.number_id IS NULL`, f.org, numberID)
+	for _, sql := range []string{
+		`INSERT INTO caller_ids (id, org_id, phone_number, state, account_sid, created_by, created_at)
+		 VALUES ('0197c5a0-0000-7000-8000-00000000ca11', $1, '+447400123456', 'waiting', 'AC1', 'system:test', now()) ON CONFLICT DO NOTHING`,
+		`INSERT INTO calls (id, org_id, direction, number_id, our_number, party, state, ceiling_seconds, covered_seconds, key, fingerprint, actor, created_at, ended_at)
+		 VALUES ('0197c5a0-0000-7000-8000-0000000ca115', $1, 'inbound', '0197c5a0-0000-7000-8000-000000000123', '+447400123456', '+447400123999', 'refused', 0, 0,
+		         'fixture', sha256('fixture'), 'system:test', now(), now()) ON CONFLICT DO NOTHING`,
+		`INSERT INTO inbound_messages (id, org_id, number_id, sid, sender, recipient, body, meaning, received_at)
+		 VALUES ('0197c5a0-0000-7000-8000-0000000e5a9e', $1, '0197c5a0-0000-7000-8000-000000000123', 'SM1', '+447400123999', '+447400123456', 'Hello', 'none', now()) ON CONFLICT DO NOTHING`,
+		`INSERT INTO retentions (org_id, days, updated_at) VALUES ($1, 90, now()) ON CONFLICT DO NOTHING`,
+	} {
+		dbtest.Super(f.t, f.dbURL, sql, f.org)
+	}
 }
 
 // keepDocument brings the document back if it was deleted.
@@ -762,7 +775,7 @@ func (r rule) wantFitting(t *testing.T, name string, access handlers.Access) {
 		want = map[int][]int{stranger: {401}, platform: {403}}
 	case handlers.Webhook:
 		for who := range callers {
-			want[who] = []int{400, 403}
+			want[who] = []int{400, 401, 403}
 		}
 	case handlers.Public, handlers.OptionalAuth:
 	default:

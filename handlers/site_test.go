@@ -44,6 +44,7 @@ func TestMain(m *testing.M) { dbtest.Main(m) }
 const (
 	password      = "correct horse battery"
 	webhookSecret = "whsec_ofthehandlertests00000000"
+	vapiSecret    = "what-vapi-shows-0123456789"
 )
 
 // site is the whole handler behind a real listener, over a database of its own and the Stripe stand-in. Every answer under
@@ -169,6 +170,13 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 			return err
 		})
 		return checks, err
+	}
+	voice := telephony.CallsOptions{
+		DB: s.db, Gates: deps.Gates, Log: log, Now: time.Now, VapiKey: "vapi-key-0123456789", VapiBase: o.stripe + "/vapi",
+		Events: telephony.VapiEvents{BaseURL: deps.BaseURL, Secret: vapiSecret},
+	}
+	if deps.Calls, err = telephony.NewCalls(voice); err != nil {
+		t.Fatal(err)
 	}
 	deps.Knowledge = knowledge.New(knowledge.Options{DB: s.db, Gates: deps.Gates, Log: log, Interpret: true})
 	if deps.Notices, err = notice.New(notice.Options{DB: s.db, Log: log, BaseURL: deps.BaseURL}); err != nil {

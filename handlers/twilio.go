@@ -1,9 +1,11 @@
 package handlers
 
 import (
+	"cmp"
 	"encoding/xml"
 	"errors"
 	"net/http"
+	"strconv"
 
 	"ringfence/internal/fault"
 	"ringfence/internal/telephony"
@@ -22,7 +24,11 @@ func (a *app) fromTwilio(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fault.Wrap(fault.Malformed, "The form could not be read.", err)
 	}
-	if !a.Messages.Genuine(r.URL.RequestURI(), r.PostForm, r.Header.Get("X-Twilio-Signature")) {
+	genuine, err := a.Messages.Genuine(r.Context(), r.URL.RequestURI(), r.PostForm, r.Header.Get("X-Twilio-Signature"))
+	if err != nil {
+		return err
+	}
+	if !genuine {
 		return fault.New(fault.Forbidden, "The signature does not match this request.")
 	}
 	return nil
@@ -45,11 +51,17 @@ func (a *app) twilioStatus(w http.ResponseWriter, r *http.Request, _ *visit) err
 // twilioSMS is POST /api/webhooks/twilio/sms: somebody sent a text to a number of ours. The answer is what to text back
 // (https://www.twilio.com/docs/messaging/twiml), often nothing.
 func (a *app) twilioSMS(w http.ResponseWriter, r *http.Request, _ *visit) error {
-	if err := a.fromTwilio(w, r); err != nil {
+	err := a.fromTwilio(w, r)
+	if err != nil {
 		return err
 	}
 	f := r.PostForm
-	reply, err := a.Messages.Receive(r.Context(), telephony.Inbound{SID: f.Get("MessageSid"), From: f.Get("From"), To: f.Get("To"), Body: f.Get("Body")})
+	in := telephony.Inbound{SID: f.Get("MessageSid"), From: f.Get("From"), To: f.Get("To"), Body: f.Get("Body"), AccountSID: f.Get("AccountSid")}
+	in.Media, err = strconv.Atoi(cmp.Or(f.Get("NumMedia"), "0"))
+	if err != nil {
+		return fault.Wrap(fault.Malformed, "NumMedia is not a number.", err)
+	}
+	reply, err := a.Messages.Receive(r.Context(), in)
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,8 @@ type Deps struct {
 	Payments *payments.Service
 	Notices  *notice.Service
 	Numbers  *telephony.Numbers
+	Agents   *telephony.Agents
+	Calls    *telephony.Calls
 	Log      *slog.Logger
 	// Sweepers take their turn every 15 seconds, in this order.
 	Sweepers []Sweeper
@@ -54,6 +56,8 @@ func register(d Deps) *river.Workers {
 	river.AddWorker(w, &reconcile{payments: d.Payments})
 	river.AddWorker(w, &numberSteps{numbers: d.Numbers})
 	river.AddWorker(w, &payBack{payments: d.Payments})
+	river.AddWorker(w, &agentSync{agents: d.Agents})
+	river.AddWorker(w, &callsUnderWay{calls: d.Calls})
 	river.AddWorker(w, &sweep{sweepers: d.Sweepers})
 	river.AddWorker(w, &autoTopUp{payments: d.Payments})
 	river.AddWorker(w, &notices{notices: d.Notices})
@@ -65,6 +69,9 @@ func periodic() []*river.PeriodicJob {
 	return []*river.PeriodicJob{
 		river.NewPeriodicJob(river.PeriodicInterval(15*time.Second), func() (river.JobArgs, *river.InsertOpts) {
 			return sweepArgs{}, nil
+		}, &river.PeriodicJobOpts{RunOnStart: true}),
+		river.NewPeriodicJob(river.PeriodicInterval(callsEvery), func() (river.JobArgs, *river.InsertOpts) {
+			return callsArgs{}, nil
 		}, &river.PeriodicJobOpts{RunOnStart: true}),
 		river.NewPeriodicJob(river.PeriodicInterval(reconcileEvery), func() (river.JobArgs, *river.InsertOpts) {
 			return reconcileArgs{}, nil
@@ -128,6 +135,8 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 			payments.QueueStripe:    {MaxWorkers: stripeWorkers, FetchCooldown: fetchCooldown, FetchPollInterval: 150 * time.Millisecond},
 			payments.QueueReversals: {MaxWorkers: reversalWorkers, FetchCooldown: fetchCooldown, FetchPollInterval: time.Second},
 			telephony.QueueNumbers:  {MaxWorkers: numberWorkers, FetchCooldown: 10 * time.Millisecond, FetchPollInterval: time.Second},
+			telephony.QueueAgents:   {MaxWorkers: agentWorkers, FetchCooldown: 10 * time.Millisecond, FetchPollInterval: time.Second},
+			queueCalls:              {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			queueReconcile:          {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			queueNotices:            {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			queueAutoTopUps:         {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},

@@ -46,6 +46,8 @@ type app struct {
 	notices     *notice.Service
 	vault       *telephony.Vault
 	numbers     *telephony.Numbers
+	agents      *telephony.Agents
+	calls       *telephony.Calls
 }
 
 // now is the clock of the program.
@@ -81,7 +83,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	a.messages, err = telephony.New(telephony.Options{
 		DB: a.db, Gates: a.gates, Log: a.log.With("part", "messages"), Now: now,
 		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), APIBase: cfg.TwilioAPIBase, From: cfg.TwilioFromNumber,
-		BaseURL: cfg.BaseURL,
+		BaseURL: cfg.BaseURL, Vault: a.vault,
 	})
 	if err != nil {
 		return nil, err
@@ -104,12 +106,15 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	a.numbers, err = telephony.NewNumbers(telephony.NumbersOptions{
 		DB: a.db, Gates: a.gates, Jobs: inserter, Vault: a.vault, Log: a.log.With("part", "numbers"), Now: now,
 		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), TwilioBase: cfg.TwilioAPIBase,
-		VapiKey: cfg.VapiAPIKey.Reveal(), VapiBase: cfg.VapiAPIBase, BaseURL: cfg.BaseURL,
+		VapiKey: cfg.VapiAPIKey.Reveal(), VapiBase: cfg.VapiAPIBase, BaseURL: cfg.BaseURL, Events: a.vapiEvents(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	a.numbers.Register(a.registry)
+	if err := a.openCalls(inserter); err != nil {
+		return nil, err
+	}
 	metrics := payments.NewMetrics()
 	metrics.Register(a.registry)
 	secrets := make([]string, len(cfg.StripeWebhookSecrets))
@@ -126,6 +131,49 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	return a, err
 }
 
+// vapiEvents says how Vapi reaches us.
+func (a *app) vapiEvents() telephony.VapiEvents {
+	return telephony.VapiEvents{BaseURL: a.cfg.BaseURL, Secret: a.cfg.VapiWebhookSecret.Reveal(), CredentialID: a.cfg.VapiCredentialID}
+}
+
+// openCalls puts agents and their calls together.
+func (a *app) openCalls(inserter telephony.JobInserter) (err error) {
+	events := a.vapiEvents()
+	a.agents, err = telephony.NewAgents(telephony.AgentsOptions{
+		DB: a.db, Gates: a.gates, Jobs: inserter, Log: a.log.With("part", "agents"), Now: now, Vault: a.vault, TwilioBase: a.cfg.TwilioAPIBase,
+		VapiKey: a.cfg.VapiAPIKey.Reveal(), VapiBase: a.cfg.VapiAPIBase, Events: events,
+	})
+	if err != nil {
+		return err
+	}
+	a.agents.Register(a.registry)
+	a.calls, err = telephony.NewCalls(telephony.CallsOptions{
+		DB: a.db, Gates: a.gates, Log: a.log.With("part", "calls"), Now: now, Vault: a.vault, TwilioBase: a.cfg.TwilioAPIBase,
+		VapiKey: a.cfg.VapiAPIKey.Reveal(), VapiBase: a.cfg.VapiAPIBase, Events: events, Knowledge: a.lookUp,
+	})
+	if err != nil {
+		return err
+	}
+	a.calls.Register(a.registry)
+	return nil
+}
+
+// agentHits is how many passages an agent is given for a question: it reads them out, and somebody waits.
+const agentHits = 3
+
+// lookUp asks an organisation's knowledge base on behalf of an agent in a call.
+func (a *app) lookUp(ctx context.Context, l telephony.Lookup) (telephony.Found, error) {
+	answer, err := a.knowledge.Search(ctx, knowledge.Query{OrgID: l.OrgID, Actor: l.Actor, Key: l.Key, Text: l.Query, Limit: agentHits})
+	if err != nil {
+		return telephony.Found{}, err
+	}
+	found := telephony.Found{Amount: answer.Amount, Repeated: answer.Repeated}
+	for _, h := range answer.Hits {
+		found.Passages = append(found.Passages, h.Text)
+	}
+	return found, nil
+}
+
 // sweepers are the parts that look for what was left behind.
 func (a *app) sweepers() []jobs.Sweeper {
 	return []jobs.Sweeper{
@@ -136,6 +184,9 @@ func (a *app) sweepers() []jobs.Sweeper {
 		{Name: "messages", Run: func(ctx context.Context) error { _, err := a.messages.Sweep(ctx); return err }},
 		{Name: "numbers", Run: func(ctx context.Context) error { _, err := a.numbers.Sweep(ctx); return err }},
 		{Name: "rents", Run: func(ctx context.Context) error { _, err := a.numbers.SweepRents(ctx); return err }},
+		{Name: "agents", Run: func(ctx context.Context) error { _, err := a.agents.SyncDue(ctx); return err }},
+		{Name: "caller ids", Run: func(ctx context.Context) error { _, err := a.agents.SweepCallerIDs(ctx); return err }},
+		{Name: "words", Run: func(ctx context.Context) error { _, err := a.calls.Erase(ctx); return err }},
 		{Name: "knowledge", Run: func(ctx context.Context) error { _, err := a.knowledge.Sweep(ctx); return err }},
 		{Name: "auth", Run: func(ctx context.Context) error { _, _, err := a.auth.Sweep(ctx); return err }},
 	}

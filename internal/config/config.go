@@ -92,6 +92,9 @@ type Config struct {
 	// something (Authorization: Bearer). They are set together; both unset: phone agents and their calls are off.
 	VapiAPIKey        Secret `env:"VAPI_API_KEY"`
 	VapiWebhookSecret Secret `env:"VAPI_WEBHOOK_SECRET"`
+	// VapiCredentialID names a bearer credential in Vapi's dashboard that holds the webhooks' secret; unset, the secret is
+	// told to Vapi with each agent.
+	VapiCredentialID string `env:"VAPI_CREDENTIAL_ID"`
 	// VapiAPIBase is where Vapi's API is, without a trailing slash; it may have a path.
 	VapiAPIBase string `env:"VAPI_API_BASE"`
 

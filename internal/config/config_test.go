@@ -315,6 +315,7 @@ func TestEachFaultAlone(t *testing.T) {
 		{agents, "VAPI_WEBHOOK_SECRET", "short", "too weak"},
 		{agents, "VAPI_API_KEY", "", "others of Vapi's are"},
 		{agents, "VAPI_WEBHOOK_SECRET", "", "others of Vapi's are"},
+		{prod, "VAPI_CREDENTIAL_ID", "a b", "not the id of a credential"},
 		{prod, "VAPI_API_BASE", "http://127.0.0.1:8091/vapi", "not https"},
 		{prod, "VAPI_API_BASE", "https://api.vapi.ai/../x", "not a plain URL"},
 		{prod, "VAPI_API_BASE", "https://api.vapi.ai/x?y", "not a plain URL"},

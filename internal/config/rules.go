@@ -115,6 +115,9 @@ func (l *loader) checkVapi(c *Config) {
 	if secret := c.VapiWebhookSecret.Reveal(); secret != "" && !vapiSecret.MatchString(secret) {
 		l.fault("VAPI_WEBHOOK_SECRET", &problem{"is too weak to tell Vapi from others", "Give Vapi and this server the same random secret: letters, digits and dashes, at least 16."})
 	}
+	if c.VapiCredentialID != "" && !vapiID.MatchString(c.VapiCredentialID) {
+		l.fault("VAPI_CREDENTIAL_ID", &problem{"is not the id of a credential", "Copy the id of the bearer credential from Vapi's dashboard, or leave it unset."})
+	}
 	l.allOrNone(c, "Vapi's", "for phone agents", vapiGroup)
 }
 
@@ -140,6 +143,7 @@ var (
 	twilioToken = regexp.MustCompile(`^[0-9a-zA-Z]{16,}$`)
 	phoneNumber = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
 	vapiSecret  = regexp.MustCompile(`^[0-9A-Za-z_-]{16,}$`)
+	vapiID      = regexp.MustCompile(`^[0-9A-Za-z_-]{1,100}$`)
 	basePath    = regexp.MustCompile(`^(/[0-9A-Za-z_-]+)*/?$`)
 )
 

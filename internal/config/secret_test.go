@@ -151,6 +151,7 @@ func TestMasked(t *testing.T) {
 		{"RINGFENCE_MAIL_FROM", "Ringfence <no-reply@ringfence.example>", config.FromDefault},
 		{"VAPI_API_KEY", "[secret]", config.FromGeneration},
 		{"VAPI_WEBHOOK_SECRET", "[secret]", config.FromGeneration},
+		{"VAPI_CREDENTIAL_ID", "", config.Unset},
 		{"VAPI_API_BASE", "http://127.0.0.1:8091/vapi", config.FromDefault},
 		{"USD_TO_GBP_RATE", "0.79", config.FromDefault},
 		{"RINGFENCE_TOP_UP_MIN_PENCE", "500", config.FromDefault},

@@ -25,3 +25,20 @@ func CallCost(seconds int64, centsPerMinute USDCents, r Rate) (Pence, error) {
 	pence, err := mulDiv(up, 60*microsPerUnit, seconds, int64(centsPerMinute), r.micros)
 	return Pence(pence), err
 }
+
+// CallSeconds is how many whole seconds of a call an amount pays for: the most that CallCost makes no dearer than that. It
+// is the amount × 60 ÷ (cents per minute × rate), rounded down. The errors are ErrNegative for a negative amount or a price
+// that is not above zero, ErrRateUnset and ErrOverflow.
+func CallSeconds(p Pence, centsPerMinute USDCents, r Rate) (int64, error) {
+	if p < 0 || centsPerMinute <= 0 {
+		return 0, ErrNegative
+	}
+	if r.IsZero() {
+		return 0, ErrRateUnset
+	}
+	perMinute, err := mulDiv(down, 1, int64(centsPerMinute), r.micros)
+	if err != nil {
+		return 0, err
+	}
+	return mulDiv(down, perMinute, int64(p), 60, microsPerUnit)
+}

@@ -64,6 +64,59 @@ func TestCallCostRefusals(t *testing.T) {
 	}
 }
 
+func TestCallSeconds(t *testing.T) {
+	r := rate(t, "0.79")
+	for _, tc := range []struct {
+		pence money.Pence
+		cents money.USDCents
+		want  int64
+	}{{0, 70, 0}, {1, 70, 1}, {28, 70, 30}, {56, 70, 60}, {79, 70, 85}, {84, 70, 91}, {553, 70, 600}, {79, 1, 6000}, {1, 100_000, 0}} {
+		if got, err := money.CallSeconds(tc.pence, tc.cents, r); err != nil || got != tc.want {
+			t.Errorf("%d pence at %v a minute pay for %d s, %v; want %d", tc.pence, tc.cents, got, err, tc.want)
+		}
+	}
+	for _, tc := range []struct {
+		pence money.Pence
+		cents money.USDCents
+		rate  money.Rate
+		want  error
+	}{
+		{-1, 70, r, money.ErrNegative},
+		{1, 0, r, money.ErrNegative},
+		{1, -1, r, money.ErrNegative},
+		{1, 70, money.Rate{}, money.ErrRateUnset},
+		{math.MaxInt64, 1, r, money.ErrOverflow},
+		{1, math.MaxInt64, r, money.ErrOverflow},
+	} {
+		if got, err := money.CallSeconds(tc.pence, tc.cents, tc.rate); !errors.Is(err, tc.want) || got != 0 {
+			t.Errorf("%d pence at %d cents = %d, %v; want %v", tc.pence, tc.cents, got, err, tc.want)
+		}
+	}
+}
+
+// The seconds that an amount pays for cost no more than it; one more would.
+func FuzzCallSeconds(f *testing.F) {
+	f.Add(int64(79), int64(70), int64(790000))
+	f.Add(int64(1), int64(1), int64(1))
+	f.Fuzz(func(t *testing.T, pence, cents, micros int64) {
+		r, err := money.RateFromMicros(micros)
+		if err != nil || pence < 0 || cents <= 0 {
+			return
+		}
+		seconds, err := money.CallSeconds(money.Pence(pence), money.USDCents(cents), r)
+		if err != nil || seconds == math.MaxInt64 {
+			return
+		}
+		cost, err := money.CallCost(seconds, money.USDCents(cents), r)
+		if err != nil || cost > money.Pence(pence) {
+			t.Errorf("%d pence pay for %d s, which cost %d, %v", pence, seconds, cost, err)
+		}
+		if more, err := money.CallCost(seconds+1, money.USDCents(cents), r); err == nil && more <= money.Pence(pence) {
+			t.Errorf("%d pence would pay for %d s as well", pence, seconds+1)
+		}
+	})
+}
+
 func FuzzCallCost(f *testing.F) {
 	f.Add(int64(91), int64(70), int64(790000))
 	f.Add(int64(600), int64(70), int64(790000))

@@ -109,6 +109,7 @@ type rounding uint8
 const (
 	halfUp rounding = iota // to the nearest, a tie away from zero
 	up                     // away from zero
+	down                   // towards zero
 )
 
 // mulDiv returns the product of the factors divided by divisor (> 0), rounded once. The product may be of any size;
@@ -129,6 +130,7 @@ func mulDiv(mode rounding, divisor int64, factors ...int64) (int64, error) {
 		carry = rest.Lsh(rest, 1).Cmp(d) >= 0
 	case up:
 		carry = rest.Sign() > 0
+	case down:
 	}
 	if carry {
 		n.Add(n, big.NewInt(1))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -30,6 +31,9 @@ func answerControl(w http.ResponseWriter, r *http.Request, back string, v any, e
 	var vapis *vapiError
 	switch {
 	case err == nil && fromForm(r):
+		if u, err := url.Parse(r.Referer()); err == nil && u.Host == r.Host && u.Path == phonesPath {
+			back = phonesPath // which has forms of several stand-ins
+		}
 		http.Redirect(w, r, back, http.StatusSeeOther)
 	case err == nil:
 		writeJSON(w, http.StatusOK, v)

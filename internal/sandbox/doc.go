@@ -15,14 +15,18 @@
 // Mail is taken by SMTP at an address of its own; its page is /sandbox/mail, and /sandbox/mail.json?to= gives the messages
 // to somebody, newest first.
 //
-// Twilio is served under /2010-04-01/ (accounts, numbers, messages) and /v2/RegulatoryCompliance/ (bundles): a client's
-// transport has to send to this host, and name it in the Host header, what it would send to Twilio's. Its page and its
-// controls are under /sandbox/twilio/. Besides the magic numbers of Twilio's test credentials there are
-// NumberUndelivered, NumberFailed and NumberSilent.
+// Twilio is served under /2010-04-01/ (accounts, numbers, messages, calls, caller ids, addresses) and
+// /v2/RegulatoryCompliance/ (bundles): a client's transport has to send to this host, and name it in the Host header,
+// what it would send to Twilio's. Its page for texts and its controls are under /sandbox/twilio/. Besides the magic
+// numbers of Twilio's test credentials there are NumberUndelivered, NumberFailed and NumberSilent for texts, and
+// NumberBusy, NumberNoAnswer, NumberUnreachable and NumberTalker for calls.
 //
 // Vapi is served under /vapi, for whoever has its key, and its controls are under /sandbox/vapi/. Its telephone is the
-// sandbox's Twilio.
+// sandbox's Twilio: a call of Vapi's is one of Twilio's too. What the person at the other end does, how long everything
+// takes and what an assistant calls meanwhile is a CallScript. Numbers, calls and agents have a page at /sandbox/, where
+// one can be the person who rings or texts.
 //
 // The sandbox imitates what is documented at https://docs.stripe.com/api, https://www.twilio.com/docs/usage/api and
-// https://docs.vapi.ai/api-reference, and refuses what it does not imitate: a parameter it would have to ignore is a 400, never a silent success.
+// https://docs.vapi.ai/api-reference, and refuses what it does not imitate: a parameter it would have to ignore is a
+// 400, never a silent success.
 package sandbox

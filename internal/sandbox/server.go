@@ -44,6 +44,9 @@ type Options struct {
 	// MailAddr is where messages are taken by SMTP, host:port, loopback only; empty means that there is no mail here. When
 	// something else has the address, the sandbox runs without taking any and logs a warning.
 	MailAddr string
+	// CallSecond is how long a second of a call takes, at Twilio and at Vapi. Zero means a tenth of a second; with a
+	// negative value calls move only by Twilio.AdvanceCall, and one that is hung up has lasted as long as it did.
+	CallSecond time.Duration
 	// VapiAPIKey opens Vapi's stand-in, which needs Twilio's; without a key there is no Vapi here. VapiWebhookSecret is
 	// the organisation's credential for its servers: sent as Authorization: Bearer to VapiServerURL and to servers that
 	// name a credentialId.
@@ -157,6 +160,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if s.mail != nil {
 		s.work.Go(func() { s.mail.run(run) })
 	}
+	if s.vapi != nil {
+		s.work.Go(func() { s.vapi.run(run) })
+	}
 	stop := context.AfterFunc(ctx, func() {
 		if err := s.Close(); err != nil {
 			s.log.ErrorContext(run, "sandbox did not close cleanly", "error", err)
@@ -214,6 +220,7 @@ func (s *Server) routes() http.Handler {
 	s.stripe.mount(mux)
 	if s.twilio != nil {
 		s.twilio.mount(mux)
+		phones{twilio: s.twilio, vapi: s.vapi}.mount(mux)
 	}
 	if s.mail != nil {
 		s.mail.mount(mux)

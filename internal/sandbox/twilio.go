@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// Twilio is the stand-in for Twilio: one account and its subaccounts, with their numbers and messages
+// Twilio is the stand-in for Twilio: one account and its subaccounts, with their numbers, messages and calls
 // (https://www.twilio.com/docs/iam/api, https://www.twilio.com/docs/phone-numbers/api,
-// https://www.twilio.com/docs/messaging/api).
+// https://www.twilio.com/docs/messaging/api, https://www.twilio.com/docs/voice/api).
 //
 // All state is in memory under one mutex and is written to the state file before the answer is given. Twilio has no
 // idempotency keys, so a request that is repeated is a second message, here as there.
@@ -25,13 +25,16 @@ type Twilio struct {
 	account string
 	token   string
 	smsURL  string
-	given   []string      // the numbers of Options
-	pace    time.Duration // from creation to the end of a message; negative: it moves by hand
+	given   []string         // the numbers of Options
+	second  time.Duration    // how long one of a call's seconds takes; negative: it moves by hand
+	onCall  func(sid string) // is told of each step of a call; set before anything runs, called without the mutex
+	pace    time.Duration    // from creation to the end of a message; negative: it moves by hand
 	log     *slog.Logger
 	life    context.Context // the sandbox's own life, which outlasts any request
 
 	clock   *alarms // the messages' next steps
 	courier *courier
+	teller  *teller
 	steps   sync.WaitGroup // steps whose writing is awaited
 
 	seq          uint64                    // of everything; each order below is by it, rising
@@ -45,6 +48,11 @@ type Twilio struct {
 	addressOrder []*postalAddress
 	bundles      map[string]*bundle
 	bundleOrder  []*bundle
+	calls        map[string]*phoneCall
+	callOrder    []*phoneCall
+	scripts      []CallScript
+	callerIDs    map[string]*callerID
+	callerOrder  []*callerID
 	messages     map[string]*sms
 	order        []*sms
 	optOuts      map[string]*optOut
@@ -69,6 +77,8 @@ const (
 	bucketNumbers   = "twilio.numbers"
 	bucketAddresses = "twilio.addresses"
 	bucketBundles   = "twilio.bundles"
+	bucketCalls     = "twilio.calls"
+	bucketCallers   = "twilio.caller_ids"
 
 	twilioVersion  = "2010-04-01"
 	twilioSettling = time.Second
@@ -90,19 +100,24 @@ func newTwilio(life context.Context, o Options, st *store) (*Twilio, error) {
 	}
 	t := &Twilio{
 		account: o.TwilioAccountSID, token: o.TwilioAuthToken, smsURL: o.TwilioSMSURL, given: slices.Clone(o.TwilioNumbers),
-		pace: o.TwilioSettleAfter, log: o.Logger, life: life, keeper: keeper{store: st, now: o.Now},
+		pace: o.TwilioSettleAfter, second: o.CallSecond, log: o.Logger, life: life, keeper: keeper{store: st, now: o.Now},
 		clock:    newAlarms(o.Now),
 		courier:  newCourier(o.Now),
 		messages: map[string]*sms{}, optOuts: map[string]*optOut{}, creations: map[string]*Creations{},
 		accounts: map[string]*twilioAccount{}, numbers: map[string]*phoneNumber{}, owned: map[string]*phoneNumber{},
 		stock: map[string][]string{}, addresses: map[string]*postalAddress{}, bundles: map[string]*bundle{},
+		calls: map[string]*phoneCall{}, callerIDs: map[string]*callerID{},
 		faults: faultList{words: twilioFaults},
 	}
+	t.teller = t.newTeller()
 	if len(t.given) == 0 {
 		t.given = []string{twilioNumber}
 	}
 	if t.pace == 0 {
 		t.pace = twilioSettling
+	}
+	if t.second == 0 {
+		t.second = secondTakes
 	}
 	if err := t.check(); err != nil {
 		return nil, err
@@ -148,7 +163,13 @@ func (t *Twilio) load() (err error) {
 	if t.bundleOrder, err = loadRows(t.store, bucketBundles, t.bundles); err != nil {
 		return err
 	}
-	t.seq = max(last(t.order), last(t.accountOrder), last(t.numberOrder), last(t.addressOrder), last(t.bundleOrder))
+	if t.callOrder, err = loadRows(t.store, bucketCalls, t.calls); err != nil {
+		return err
+	}
+	if t.callerOrder, err = loadRows(t.store, bucketCallers, t.callerIDs); err != nil {
+		return err
+	}
+	t.seq = max(last(t.order), last(t.callOrder), last(t.callerOrder), last(t.accountOrder), last(t.numberOrder), last(t.addressOrder), last(t.bundleOrder))
 	for _, n := range t.numberOrder {
 		if n.Released == 0 {
 			t.owned[n.Number] = n
@@ -202,7 +223,17 @@ func (t *Twilio) resume() {
 			m.NextAt = t.due(m, t.now())
 		}
 		t.stepAt(m)
-		t.callNext(m)
+		t.teller.callNext(m)
+	}
+	for _, p := range t.callOrder {
+		if p.NextAt == 0 || t.second < 0 {
+			p.NextAt = t.callDue(p, t.now())
+		}
+		t.callStepAt(p)
+		t.teller.callNext(p)
+	}
+	for _, i := range t.callerOrder {
+		t.teller.callNext(i)
 	}
 }
 

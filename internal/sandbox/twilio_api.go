@@ -38,6 +38,11 @@ const (
 	ListNumbers   = "GET " + accountsPath + "/*/IncomingPhoneNumbers.json"
 	ChangeNumber  = "POST " + accountsPath + "/*/IncomingPhoneNumbers/*"
 	ReleaseNumber = "DELETE " + accountsPath + "/*/IncomingPhoneNumbers/*"
+	// MakeCall is for requests that make a call, EndCall for those that end one.
+	MakeCall = "POST " + accountsPath + "/*/Calls.json"
+	EndCall  = "POST " + accountsPath + "/*/Calls/*"
+	// VerifyCaller is for requests that have a number of somebody's own verified.
+	VerifyCaller = "POST " + accountsPath + "/*/OutgoingCallerIds.json"
 )
 
 // twilioFaults are what faults do here. All of them are the sandbox's own doing and none is recorded, since there are
@@ -76,6 +81,7 @@ const (
 	countMessages = "messages"
 	countAccounts = "accounts"
 	countNumbers  = "numbers"
+	countCalls    = "calls"
 )
 
 const (
@@ -99,6 +105,17 @@ var twilioRoutes = []twilioRoute{
 	{"GET", ofAccount + "IncomingPhoneNumbers/{resource}", fetchNumber, 0, ""},
 	{"POST", ofAccount + "IncomingPhoneNumbers/{resource}", updateNumber, 0, ""},
 	{"DELETE", ofAccount + "IncomingPhoneNumbers/{resource}", releaseNumber, http.StatusNoContent, ""},
+
+	{"GET", ofAccount + "Calls.json", listCalls, 0, ""},
+	{"POST", ofAccount + "Calls.json", makeCall, http.StatusCreated, countCalls},
+	{"GET", ofAccount + "Calls/{resource}", fetchCall, 0, ""},
+	{"POST", ofAccount + "Calls/{resource}", updateCall, 0, ""},
+
+	{"GET", ofAccount + "OutgoingCallerIds.json", listCallers, 0, ""},
+	{"POST", ofAccount + "OutgoingCallerIds.json", requestCallerID, http.StatusCreated, ""},
+	{"GET", ofAccount + "OutgoingCallerIds/{resource}", fetchCaller, 0, ""},
+	{"POST", ofAccount + "OutgoingCallerIds/{resource}", updateCaller, 0, ""},
+	{"DELETE", ofAccount + "OutgoingCallerIds/{resource}", deleteCaller, http.StatusNoContent, ""},
 
 	{"GET", ofAccount + "Addresses.json", listAddresses, 0, ""},
 	{"POST", ofAccount + "Addresses.json", makeAddress, http.StatusCreated, ""},
@@ -251,7 +268,7 @@ func (in *asked) allow(known ...string) error {
 			return twilioFail(codeUnknownParameter,
 				"Unknown parameter: %s (the sandbox takes only the parameters that it acts on)", name)
 		}
-		if len(in.form[name]) > 1 {
+		if len(in.form[name]) > 1 && name != "StatusCallbackEvent" {
 			return twilioFail(codeInvalidParameter, "Parameter %s is given twice.", name)
 		}
 	}

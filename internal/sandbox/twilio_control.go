@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -18,12 +19,7 @@ func (t *Twilio) mountControl(mux *http.ServeMux) {
 	handle := controls(mux, twilioControl, twilioControl+"/")
 	handle("GET /books", func(*http.Request) (any, error) { return t.Books(), nil })
 	controlFaults(handle, &t.faults)
-	for word, approve := range map[string]bool{"approve": true, "reject": false} {
-		handle("POST /bundles/{sid}/"+word, func(r *http.Request) (any, error) {
-			err := t.ReviewBundle(r.PathValue("sid"), approve)
-			return map[string]string{"sid": r.PathValue("sid"), "review": word}, err
-		})
-	}
+	t.mountCalls(controls(mux, twilioControl, phonesPath))
 	handle("GET /messages/{sid}/callbacks", func(r *http.Request) (any, error) {
 		sid := r.PathValue("sid")
 		if _, err := t.booked(sid); err != nil {
@@ -49,6 +45,57 @@ func (t *Twilio) mountControl(mux *http.ServeMux) {
 			return nil, err
 		}
 		return t.booked(r.PathValue("sid"))
+	})
+}
+
+// mountCalls serves what a developer or a test does to calls, those through Vapi too, and what is waited for. Somebody
+// calls in by the page's own handler: see mountPage.
+func (t *Twilio) mountCalls(handle func(string, control)) {
+	handle("GET /calls/{sid}/callbacks", func(r *http.Request) (any, error) {
+		sid := r.PathValue("sid")
+		if _, err := t.bookedCall(sid); err != nil {
+			return nil, err
+		}
+		return map[string]any{"callbacks": t.Callbacks(sid)}, nil
+	})
+	for word, act := range map[string]func(string) error{"advance": t.AdvanceCall, "hang-up": t.HangUp} {
+		handle("POST /calls/{sid}/"+word, func(r *http.Request) (any, error) {
+			if err := act(r.PathValue("sid")); err != nil {
+				return nil, err
+			}
+			return t.bookedCall(r.PathValue("sid"))
+		})
+	}
+	for word, approve := range map[string]bool{"approve": true, "reject": false} {
+		handle("POST /bundles/{sid}/"+word, func(r *http.Request) (any, error) {
+			err := t.ReviewBundle(r.PathValue("sid"), approve)
+			return map[string]string{"sid": r.PathValue("sid"), "review": word}, err
+		})
+	}
+	scripts := func() any { return map[string]any{"scripts": t.Scripts()} }
+	handle("GET /scripts", func(*http.Request) (any, error) { return scripts(), nil })
+	handle("POST /scripts", func(r *http.Request) (any, error) {
+		raw, err := readControl(r, "scripts")
+		if err != nil {
+			return nil, err
+		}
+		var in []CallScript
+		if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) {
+			raw = slices.Concat([]byte("["), raw, []byte("]"))
+		}
+		dec := json.NewDecoder(bytes.NewReader(raw))
+		dec.DisallowUnknownFields()
+		if err = dec.Decode(&in); err == nil {
+			err = t.Script(in...)
+		}
+		if err != nil {
+			return nil, invalid("", "scripts", "Invalid scripts: %s", err)
+		}
+		return scripts(), nil
+	})
+	handle("POST /caller-ids", func(r *http.Request) (any, error) {
+		verified, err := t.TypeCode(strings.TrimSpace(r.FormValue("number")), r.FormValue("code"))
+		return map[string]any{"verified": verified}, err
 	})
 }
 
@@ -93,6 +140,11 @@ type TwilioBooks struct {
 	// Messages are in the order they were made.
 	Messages  []BookedMessage `json:"messages"`
 	Creations Creations       `json:"creations"`
+	// Calls are in the order they were made.
+	Calls     []BookedCall `json:"calls"`
+	CallsMade Creations    `json:"calls_made"`
+	// Callers are numbers of somebody's own that accounts may call from, or asked to.
+	Callers []BookedCaller `json:"callers"`
 	// Undelivered counts the callbacks that have not been delivered: pending, failed or lost.
 	Undelivered int `json:"undelivered"`
 }
@@ -130,7 +182,16 @@ func (t *Twilio) Books() TwilioBooks {
 	b := TwilioBooks{
 		Accounts: []BookedAccount{}, AccountRequests: *t.creation(countAccounts), Numbers: []BookedNumber{},
 		Purchases: *t.creation(countNumbers), Messages: make([]BookedMessage, 0, len(t.order)),
-		Creations: *t.creation(countMessages),
+		Creations: *t.creation(countMessages), Calls: make([]BookedCall, 0, len(t.callOrder)),
+		CallsMade: *t.creation(countCalls), Callers: []BookedCaller{},
+	}
+	for _, p := range t.callOrder {
+		b.Calls = append(b.Calls, p.booked())
+		b.Undelivered += p.undelivered()
+	}
+	for _, i := range t.callerOrder {
+		b.Callers = append(b.Callers, i.booked())
+		b.Undelivered += i.undelivered()
 	}
 	for _, a := range t.accountOrder {
 		if t.theirs(a) {
@@ -147,11 +208,7 @@ func (t *Twilio) Books() TwilioBooks {
 	}
 	for _, m := range t.order {
 		b.Messages = append(b.Messages, m.booked())
-		for _, call := range m.Calls {
-			if call.State != deliveryDelivered {
-				b.Undelivered++
-			}
-		}
+		b.Undelivered += m.undelivered()
 	}
 	return b
 }

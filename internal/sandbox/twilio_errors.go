@@ -28,6 +28,19 @@ const (
 	codeInternal         = 20500
 	codeUnavailable      = 20503
 
+	codeNoCallTo       = 21201
+	codeInvalidCallURL = 21205
+	codeUnverified     = 21210
+	codeNoCallFrom     = 21213
+	codeCallUnroutable = 21214
+	codeCallRegion     = 21215
+	codeCallBlocked    = 21216
+	codeInvalidPhone   = 21217
+	codeCallState      = 21220
+	codeInvalidCaller  = 21401
+	codeCallerExists   = 21450
+	codeInvalidEvent   = 21626
+
 	codeInvalidURL        = 21402
 	codeInvalidMethod     = 21403
 	codeInvalidNumber     = 21421

@@ -59,6 +59,7 @@ func (b *box) twilioClient(account, token string, timeout time.Duration) *twilio
 // withTwilio switches Twilio on: messages move by hand unless a test says otherwise.
 func withTwilio(o *sandbox.Options) {
 	o.TwilioAccountSID, o.TwilioAuthToken, o.TwilioSettleAfter = testAccount, testToken, -1
+	o.CallSecond = -1
 }
 
 // phone is a sandbox with Twilio and its client.

@@ -48,7 +48,7 @@ func (t *Twilio) Receive(from, to, body string) (sid string, err error) {
 		t.add(c, m)
 		sid = m.SID
 		if target := t.textsTo(n); target != "" {
-			t.tell(c, m, whatInbound, target, inboundForm(m))
+			t.teller.tell(c, m, &callback{What: whatInbound, URL: target, Form: inboundForm(m)})
 		}
 		return nil
 	})

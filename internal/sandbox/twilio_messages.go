@@ -35,10 +35,9 @@ type sms struct {
 	// NextAt is when it takes its next step by itself.
 	NextAt int64 `json:"next_at,omitempty"`
 	// StatusCallback is whom its changes of status are told to.
-	StatusCallback string      `json:"status_callback,omitempty"`
-	Calls          []*callback `json:"calls,omitempty"`
-	// calling says that one of the calls is under way or waits for its time.
-	calling bool
+	StatusCallback string `json:"status_callback,omitempty"`
+
+	line
 }
 
 func (m *sms) sequence() uint64 { return m.Seq }
@@ -159,7 +158,7 @@ func (t *Twilio) plan(c *changes, m *sms) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.stepAt(m)
-		t.callNext(m)
+		t.teller.callNext(m)
 	})
 }
 
@@ -309,8 +308,15 @@ func (m *sms) view() twilioMessage {
 	return v
 }
 
-// priceText is the price as Twilio writes it: what is taken is negative, in dollars.
-func (m *sms) priceText() string { return fmt.Sprintf("-%d.%05d", m.Price/100_000, m.Price%100_000) }
+func (m *sms) priceText() string { return priceText(m.Price) }
+
+// priceText is a price as Twilio writes it: what is taken is negative, in dollars.
+func priceText(hundredThousandths int64) string {
+	if hundredThousandths == 0 {
+		return "0.00000"
+	}
+	return fmt.Sprintf("-%d.%05d", hundredThousandths/100_000, hundredThousandths%100_000)
+}
 
 func errorText(code int) string {
 	switch code {

@@ -385,7 +385,9 @@ func (t *Twilio) bookedNumber(n *phoneNumber) BookedNumber {
 		b.Released = time.Unix(0, n.Released).UTC()
 		end = b.Released
 	}
-	for b.Months = 1; !b.Bought.AddDate(0, b.Months, 0).After(end); b.Months++ {
+	b.Months = 1
+	for !b.Bought.AddDate(0, b.Months, 0).After(end) {
+		b.Months++
 	}
 	b.RentCents = int64(b.Months) * n.RentCents
 	return b

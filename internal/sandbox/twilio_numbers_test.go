@@ -169,12 +169,25 @@ func TestNumbersForSale(t *testing.T) {
 		country, kind, address string
 		sms                    bool
 	}{
-		{"US", "Local", "none", true}, {"US", "TollFree", "none", true}, {"CA", "Local", "none", true},
-		{"GB", "Local", "any", false}, {"GB", "Mobile", "any", true}, {"GB", "TollFree", "any", false},
-		{"AU", "Local", "local", false}, {"AU", "Mobile", "local", true}, {"AU", "TollFree", "local", false},
-		{"DE", "Local", "local", false}, {"DE", "Mobile", "local", true}, {"DE", "TollFree", "local", false},
-		{"FR", "Local", "local", false}, {"FR", "Mobile", "local", true}, {"IE", "Local", "local", false}, {"IE", "Mobile", "any", true},
-		{"NL", "Local", "local", false}, {"NL", "Mobile", "any", true}, {"ES", "Local", "local", false},
+		{"US", "Local", "none", true},
+		{"US", "TollFree", "none", true},
+		{"CA", "Local", "none", true},
+		{"GB", "Local", "any", false},
+		{"GB", "Mobile", "any", true},
+		{"GB", "TollFree", "any", false},
+		{"AU", "Local", "local", false},
+		{"AU", "Mobile", "local", true},
+		{"AU", "TollFree", "local", false},
+		{"DE", "Local", "local", false},
+		{"DE", "Mobile", "local", true},
+		{"DE", "TollFree", "local", false},
+		{"FR", "Local", "local", false},
+		{"FR", "Mobile", "local", true},
+		{"IE", "Local", "local", false},
+		{"IE", "Mobile", "any", true},
+		{"NL", "Local", "local", false},
+		{"NL", "Mobile", "any", true},
+		{"ES", "Local", "local", false},
 	} {
 		path := fmt.Sprintf("/2010-04-01/Accounts/%s/AvailablePhoneNumbers/%s/%s.json?PageSize=60", testAccount, c.country, c.kind)
 		body := p.get(path, testAccount, testToken)

@@ -48,6 +48,7 @@ func (t *Twilio) mountPage(mux *http.ServeMux) {
 		t.showPage(w, http.StatusOK, textIn{}, "")
 	})
 	mux.HandleFunc("POST "+twilioControl+"/inbound", t.postInbound)
+	mux.HandleFunc("POST "+twilioControl+"/ring", t.postRing)
 }
 
 // postInbound has a text come in. A person whose text is not possible sees the form again.
@@ -69,6 +70,20 @@ func (t *Twilio) postInbound(w http.ResponseWriter, r *http.Request) {
 	answerControl(w, r, twilioControl+"/", v, err)
 }
 
+// postRing has a person call in: the fields from and to of a form, or of JSON.
+func (t *Twilio) postRing(w http.ResponseWriter, r *http.Request) {
+	in, err := readText(r)
+	var sid string
+	if err == nil {
+		sid, err = t.Ring(in.From, in.To)
+	}
+	var v any
+	if err == nil {
+		v, err = t.bookedCall(sid)
+	}
+	answerControl(w, r, twilioControl+"/", v, err)
+}
+
 func (t *Twilio) showPage(w http.ResponseWriter, status int, typed textIn, notice string) {
 	m := twilioModel{
 		Account: t.account, SMSURL: t.smsURL, Undelivered: NumberUndelivered, Failed: NumberFailed,
@@ -79,7 +94,7 @@ func (t *Twilio) showPage(w http.ResponseWriter, status int, typed textIn, notic
 	m.Numbers = t.ownedNumbers()
 	for one := range newest(t.order) {
 		m.Messages = append(m.Messages, twilioRow{
-			BookedMessage: one.booked(), Created: one.Created / int64(time.Second), Callbacks: one.callbacks(),
+			BookedMessage: one.booked(), Created: one.Created / int64(time.Second), Callbacks: one.shown(),
 			Open: !final(one.Status),
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,7 +34,15 @@ type Vapi struct {
 	numberOrder    []*vapiRow
 	assistants     map[string]*vapiRow
 	assistantOrder []*vapiRow
+	calls          map[string]*vapiCall
+	callOrder      []*vapiCall
+	bySID          map[string]*vapiCall // by the call at Twilio
 	creations      map[string]*Creations
+
+	clock   *alarms
+	courier *courier
+	teller  *teller
+	steps   sync.WaitGroup // steps whose writing is awaited
 
 	faults faultList
 }
@@ -60,6 +69,7 @@ func (r *vapiRow) text(name string) string {
 const (
 	bucketVapiNumbers    = "vapi.numbers"
 	bucketVapiAssistants = "vapi.assistants"
+	bucketVapiCalls      = "vapi.calls"
 	bucketVapiCreations  = "vapi.creations"
 
 	// vapiPath is where the API stands on the sandbox's address.
@@ -81,14 +91,39 @@ func newVapi(life context.Context, o Options, base string, st *store, twilio *Tw
 		keeper: keeper{store: st, now: o.Now},
 		key:    o.VapiAPIKey, secret: o.VapiWebhookSecret, serverURL: o.VapiServerURL, base: base + vapiPath, twilio: twilio,
 		log: o.Logger, life: life, numbers: map[string]*vapiRow{}, assistants: map[string]*vapiRow{},
+		calls: map[string]*vapiCall{}, bySID: map[string]*vapiCall{}, clock: newAlarms(o.Now), courier: newCourier(o.Now),
 		creations: map[string]*Creations{}, faults: faultList{words: vapiFaults},
 		// Always the same, like the organisation of a key.
 		org: "5a4db0c5-0000-4000-8000-000000000001",
 	}
+	v.courier.client.Timeout = 0 // each server says how long it may take
+	v.teller = v.newTeller()
 	if err := v.load(); err != nil {
 		return nil, err
 	}
+	twilio.onCall = v.look
+	v.resume()
 	return v, nil
+}
+
+// resume takes up what was under way when the state file was last closed.
+func (v *Vapi) resume() {
+	for _, x := range v.callOrder {
+		v.bySID[x.SID] = x
+		v.teller.callNext(x)
+		if x.Status != vapiEnded {
+			v.look(x.SID)
+		}
+	}
+}
+
+// run follows calls and sends messages until ctx ends, then waits for what is under way.
+func (v *Vapi) run(ctx context.Context) {
+	var loops sync.WaitGroup
+	loops.Go(func() { v.clock.loop(ctx) })
+	loops.Go(func() { v.courier.run(ctx) })
+	loops.Wait()
+	v.steps.Wait()
 }
 
 func (v *Vapi) load() (err error) {
@@ -98,13 +133,17 @@ func (v *Vapi) load() (err error) {
 	if v.assistantOrder, err = loadRows(v.store, bucketVapiAssistants, v.assistants); err != nil {
 		return err
 	}
-	v.seq = max(last(v.numberOrder), last(v.assistantOrder))
+	if v.callOrder, err = loadRows(v.store, bucketVapiCalls, v.calls); err != nil {
+		return err
+	}
+	v.seq = max(last(v.numberOrder), last(v.assistantOrder), last(v.callOrder))
 	return loadMap(v.store, bucketVapiCreations, v.creations)
 }
 
 // mount puts Vapi's API and its controls on the mux.
 func (v *Vapi) mount(mux *http.ServeMux) {
 	v.mountAPI(mux)
+	v.mountLive(mux)
 	v.mountControl(mux)
 }
 

@@ -26,6 +26,11 @@ const (
 	MakeAssistant   = "POST " + vapiPath + "/assistant"
 	ChangeAssistant = "PATCH " + vapiPath + "/assistant/*"
 	DeleteAssistant = "DELETE " + vapiPath + "/assistant/*"
+	// MakeAgentCall, ListAgentCalls, FetchAgentCall and DeleteAgentCall are for calls; see also ControlCall.
+	MakeAgentCall   = "POST " + vapiPath + "/call"
+	ListAgentCalls  = "GET " + vapiPath + "/call"
+	FetchAgentCall  = "GET " + vapiPath + "/call/*"
+	DeleteAgentCall = "DELETE " + vapiPath + "/call/*"
 )
 
 // vapiFaults are what faults do here. Nothing is recorded, since there are no idempotency keys.
@@ -53,26 +58,37 @@ type vapiRoute struct {
 	op           vapiOperation
 	// counts is what it makes, which it answers with 201.
 	counts string
+	// open says that the path is all that is needed: it is not to be guessed.
+	open bool
 }
 
 // What is counted of the requests that make something.
 const (
 	countImports    = "phone_numbers"
 	countAssistants = "assistants"
+	countAgentCalls = "calls"
 )
 
 var vapiRoutes = []vapiRoute{
-	{"POST", "/phone-number", importNumber, countImports},
-	{"GET", "/phone-number", listImported, ""},
-	{"GET", "/phone-number/{id}", fetchImported, ""},
-	{"PATCH", "/phone-number/{id}", changeImported, ""},
-	{"DELETE", "/phone-number/{id}", deleteImported, ""},
+	{"POST", "/phone-number", importNumber, countImports, false},
+	{"GET", "/phone-number", listImported, "", false},
+	{"GET", "/phone-number/{id}", fetchImported, "", false},
+	{"PATCH", "/phone-number/{id}", changeImported, "", false},
+	{"DELETE", "/phone-number/{id}", deleteImported, "", false},
 
-	{"POST", "/assistant", makeAssistant, countAssistants},
-	{"GET", "/assistant", listAssistants, ""},
-	{"GET", "/assistant/{id}", fetchAssistant, ""},
-	{"PATCH", "/assistant/{id}", changeAssistant, ""},
-	{"DELETE", "/assistant/{id}", deleteAssistant, ""},
+	{"POST", "/assistant", makeAssistant, countAssistants, false},
+	{"GET", "/assistant", listAssistants, "", false},
+	{"GET", "/assistant/{id}", fetchAssistant, "", false},
+	{"PATCH", "/assistant/{id}", changeAssistant, "", false},
+	{"DELETE", "/assistant/{id}", deleteAssistant, "", false},
+
+	{"POST", "/call", makeAgentCall, countAgentCalls, false},
+	{"GET", "/call", listAgentCalls, "", false},
+	{"GET", "/call/{id}", fetchAgentCall, "", false},
+	{"PATCH", "/call/{id}", changeAgentCall, "", false},
+	{"DELETE", "/call/{id}", deleteAgentCall, "", false},
+
+	{"POST", livePath + "{id}/control", controlCall, "", true},
 }
 
 func (v *Vapi) mountAPI(mux *http.ServeMux) {
@@ -87,7 +103,7 @@ func (v *Vapi) mountAPI(mux *http.ServeMux) {
 }
 
 func (v *Vapi) serveAPI(w http.ResponseWriter, r *http.Request, route vapiRoute) {
-	in, err := v.readAsked(r)
+	in, err := v.readAsked(r, route.open)
 	if err != nil {
 		v.fail(w, err)
 		return
@@ -140,10 +156,10 @@ func (v *Vapi) fail(w http.ResponseWriter, err error) {
 	writeJSON(w, e.Status, e)
 }
 
-// readAsked admits a request that carries the key, and reads it.
-func (v *Vapi) readAsked(r *http.Request) (*vapiAsked, error) {
+// readAsked admits a request that carries the key or needs none, and reads it.
+func (v *Vapi) readAsked(r *http.Request, open bool) (*vapiAsked, error) {
 	key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || subtle.ConstantTimeCompare([]byte(key), []byte(v.key)) != 1 {
+	if !open && (!ok || subtle.ConstantTimeCompare([]byte(key), []byte(v.key)) != 1) {
 		return nil, vapiFail(http.StatusUnauthorized,
 			"Invalid Key. Hot tip, you may be using the private key instead of the public key, or vice versa.")
 	}

@@ -158,11 +158,17 @@ func open(props map[string]shape, required ...string) shape {
 // serverShape is where messages go; see https://docs.vapi.ai/server-url/setting-server-urls.
 var serverShape = object(map[string]shape{
 	"url": webURL, "timeoutSeconds": between(1, 300), "headers": anyObject, "credentialId": words(0),
+	"backoffPlan": object(map[string]shape{
+		"type": choice("fixed", "exponential"), "maxRetries": between(0, 10), "baseDelaySeconds": between(0, 10),
+		"excludedStatusCodes": each(between(100, 599)),
+	}, "type", "maxRetries", "baseDelaySeconds"),
 })
 
-// toolShape is a tool of a model. Only those that a script can call are imitated: functions, and ending the call.
+// toolShape is a tool of a model. Only those that a script can call are imitated: functions, and ending the call. Passing a
+// call on is kept and shown, and nobody is passed on.
 var toolShape = object(map[string]shape{
-	"type": choice("function", "endCall"), "async": boolean, "messages": each(anyObject), "server": serverShape,
+	"destinations": each(open(map[string]shape{"type": choice("number"), "number": dialled, "callerId": words(40), "description": words(0)}, "type", "number")),
+	"type":         choice("function", "endCall", "transferCall"), "async": boolean, "messages": each(anyObject), "server": serverShape,
 	"function": object(map[string]shape{
 		"name": words(80), "description": words(0), "parameters": anyObject, "strict": boolean,
 	}, "name"),

@@ -16,10 +16,10 @@ func taken(err error) bool {
 }
 
 // Tables are the tables whose every row the invariants must be able to see.
-var Tables = []string{"messages", "opt_outs", "telephony_accounts", "credentials", "numbers", "agents"}
+var Tables = []string{"messages", "opt_outs", "telephony_accounts", "credentials", "numbers", "agents", "caller_ids", "calls", "inbound_messages", "retentions"}
 
-// Invariants are what must hold among texts, numbers and what was paid for them.
-var Invariants = slices.Concat(textInvariants, numberInvariants)
+// Invariants are what must hold among texts, numbers, calls and what was paid for them.
+var Invariants = slices.Concat(textInvariants, numberInvariants, callInvariants)
 
 var textInvariants = []wallet.Invariant{
 	{

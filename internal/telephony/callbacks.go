@@ -18,28 +18,33 @@ import (
 )
 
 // Genuine reports whether Twilio signed a request to path (with its query) that carried these parameters
-// (https://www.twilio.com/docs/usage/security#validating-requests). The address that was signed is our configured one:
-// whatever Host header the request came with proves nothing.
-func (s *Messages) Genuine(path string, form url.Values, signature string) bool {
-	genuine := s.genuine(path, form, signature)
-	if !genuine {
+// (https://www.twilio.com/docs/usage/security#validating-requests), with the token of the account that it says it is from. The
+// address that was signed is our configured one: whatever Host header the request came with proves nothing. An error says that
+// it could not be found out.
+func (s *Messages) Genuine(ctx context.Context, path string, form url.Values, signature string) (bool, error) {
+	genuine, err := s.genuine(ctx, path, form, signature)
+	if err == nil && !genuine {
 		s.metrics.callbacks.WithLabelValues("bad_signature").Inc()
 	}
-	return genuine
+	return genuine, err
 }
 
-func (s *Messages) genuine(path string, form url.Values, signature string) bool {
+func (s *Messages) genuine(ctx context.Context, path string, form url.Values, signature string) (bool, error) {
 	if !s.On() || signature == "" {
-		return false
+		return false, nil
 	}
 	params := make(map[string]string, len(form))
 	for name, values := range form {
 		if len(values) != 1 {
-			return false // Twilio sends each once, and of two nobody could say which was signed
+			return false, nil // Twilio sends each once, and of two nobody could say which was signed
 		}
 		params[name] = values[0]
 	}
-	return s.signed.Validate(s.o.BaseURL+path, params, signature)
+	signed, err := s.validator(ctx, form)
+	if err != nil || signed == nil {
+		return false, err
+	}
+	return signed.Validate(s.o.BaseURL+path, params, signature), nil
 }
 
 // StatusChanged takes Twilio's word on how a text goes on. It is safe to repeat and to come in any order. A text that we do
@@ -98,7 +103,13 @@ func (s *Messages) statusChanged(ctx context.Context, message, sid, status, code
 }
 
 // Inbound is a text that somebody sent to a number of ours.
-type Inbound struct{ SID, From, To, Body string }
+type Inbound struct {
+	SID, From, To, Body string
+	// AccountSID is the account that the number is in; empty for ours.
+	AccountSID string
+	// Media is how many pictures or files came with it.
+	Media int
+}
 
 // meaning is what a text to the sender asks for.
 type meaning string
@@ -126,9 +137,9 @@ func meaningOf(body string) (m meaning, word string) {
 	return meansNone, ""
 }
 
-// Receive takes a text to the sender that all share: words about not being texted are obeyed. Anything else is nobody's, so
-// of strangers' words and numbers nothing is kept. It gives the answer to send, or none. It is safe to repeat: a text counts
-// once.
+// Receive takes a text to a number of ours, and obeys words about not being texted from it. One to an organisation's own
+// number is kept for the organisation. One to the sender that all share is nobody's, so of strangers' words and numbers nothing
+// is kept. It gives the answer to send, or none. It is safe to repeat: a text counts once.
 //
 // For numbers of the United States Twilio answers those words itself, so there is nothing to say.
 func (s *Messages) Receive(ctx context.Context, in Inbound) (reply string, err error) {
@@ -136,10 +147,17 @@ func (s *Messages) Receive(ctx context.Context, in Inbound) (reply string, err e
 		return "", fault.New(fault.Malformed, "This is no text.")
 	}
 	m, word := meaningOf(in.Body)
-	switch m {
-	case meansStop, meansStart:
+	who, own := "customers of Ringfence", in.AccountSID != "" && in.AccountSID != s.o.AccountSID
+	switch {
+	case own:
+		var found bool
+		if who, found, err = s.takeOwn(ctx, in, m, word); err == nil && !found {
+			s.metrics.callbacks.WithLabelValues("unknown").Inc()
+			s.o.Log.WarnContext(ctx, "a text came in to a number that is not here", "sid", in.SID, "account_sid", in.AccountSID)
+			return "", nil
+		}
+	case m == meansStop, m == meansStart:
 		err = s.obey(ctx, in, m, word)
-	case meansHelp, meansNone:
 	}
 	outcome := "inbound_" + string(m)
 	if err != nil {
@@ -156,7 +174,7 @@ func (s *Messages) Receive(ctx context.Context, in Inbound) (reply string, err e
 	case meansStart:
 		return "You can receive texts from this number again. Text STOP to end them.", nil
 	case meansHelp:
-		return "This number sends texts for customers of Ringfence. Text STOP to end them.", nil
+		return "This number sends texts for " + who + ". Text STOP to end them.", nil
 	case meansNone:
 	}
 	return "", nil
@@ -176,9 +194,9 @@ func (s *Messages) obey(ctx context.Context, in Inbound, m meaning, word string)
 			return err
 		}
 		if m == meansStart {
-			return optInIn(ctx, tx, in.To, in.From, word)
+			return optInIn(ctx, tx, uuid.NullUUID{}, in.To, in.From, word)
 		}
-		return optOutIn(ctx, tx, in.To, in.From, word)
+		return optOutIn(ctx, tx, uuid.NullUUID{}, in.To, in.From, word)
 	})
 }
 
@@ -193,23 +211,24 @@ func optedOut(ctx context.Context, tx *db.Tx, sender, recipient string) (out boo
 // optOut notes that a person does not want texts from a sender.
 func (s *Messages) optOut(ctx context.Context, sender, recipient, word string) error {
 	return s.o.DB.InSystemTx(ctx, "an opt-out from the sender that all share", func(ctx context.Context, tx *db.Tx) error {
-		return optOutIn(ctx, tx, sender, recipient, word)
+		return optOutIn(ctx, tx, uuid.NullUUID{}, sender, recipient, word)
 	})
 }
 
-func optOutIn(ctx context.Context, tx *db.Tx, sender, recipient, word string) error {
+// optOutIn notes that a person does not want texts from a sender: an organisation's own, or the one that all share.
+func optOutIn(ctx context.Context, tx *db.Tx, org uuid.NullUUID, sender, recipient, word string) error {
 	res, err := tx.ExecContext(ctx, `
-		INSERT INTO opt_outs (sender, recipient, word, since) VALUES ($1, $2, $3, $4) ON CONFLICT (sender, recipient) DO NOTHING`,
-		sender, recipient, word, tx.Now)
-	return changedOptOut(ctx, tx, res, err, "optout.added", sender, recipient, word)
+		INSERT INTO opt_outs (org_id, sender, recipient, word, since) VALUES ($1, $2, $3, $4, $5) ON CONFLICT ON CONSTRAINT opt_outs_unique DO NOTHING`,
+		org, sender, recipient, word, tx.Now)
+	return changedOptOut(ctx, tx, res, err, org, "optout.added", sender, recipient, word)
 }
 
-func optInIn(ctx context.Context, tx *db.Tx, sender, recipient, word string) error {
-	res, err := tx.ExecContext(ctx, `DELETE FROM opt_outs WHERE sender = $1 AND recipient = $2`, sender, recipient)
-	return changedOptOut(ctx, tx, res, err, "optout.lifted", sender, recipient, word)
+func optInIn(ctx context.Context, tx *db.Tx, org uuid.NullUUID, sender, recipient, word string) error {
+	res, err := tx.ExecContext(ctx, `DELETE FROM opt_outs WHERE sender = $1 AND recipient = $2 AND org_id IS NOT DISTINCT FROM $3`, sender, recipient, org)
+	return changedOptOut(ctx, tx, res, err, org, "optout.lifted", sender, recipient, word)
 }
 
-func changedOptOut(ctx context.Context, tx *db.Tx, res sql.Result, err error, action, sender, recipient, word string) error {
+func changedOptOut(ctx context.Context, tx *db.Tx, res sql.Result, err error, org uuid.NullUUID, action, sender, recipient, word string) error {
 	if err != nil {
 		return fmt.Errorf("couldn't change an opt-out: %w", err)
 	}
@@ -217,6 +236,6 @@ func changedOptOut(ctx context.Context, tx *db.Tx, res sql.Result, err error, ac
 		return err
 	}
 	return audit.Record(ctx, tx, audit.Entry{
-		Actor: audit.System("messages"), Action: action, Subject: "number:" + recipient, Detail: map[string]any{"sender": sender, "word": word},
+		OrgID: org.UUID, Actor: audit.System("messages"), Action: action, Subject: "number:" + recipient, Detail: map[string]any{"sender": sender, "word": word},
 	})
 }

@@ -275,7 +275,9 @@ func TestMetrics(t *testing.T) {
 	}
 	d.clock.Advance(2 * time.Minute)
 	d.sweep()
-	d.Genuine("/", nil, "x")
+	if genuine, err := d.Genuine(t.Context(), "/", nil, "x"); genuine || err != nil {
+		t.Errorf("nobody's signature is genuine: %v", err)
+	}
 	if _, err := d.Receive(t.Context(), telephony.Inbound{SID: "SM1", From: handset, To: sender, Body: "stop"}); err != nil {
 		t.Fatal(err)
 	}

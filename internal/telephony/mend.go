@@ -145,7 +145,7 @@ func (s *Numbers) importAgain(ctx context.Context, n Number) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return s.vapi.importNumber(ctx, n.PhoneNumber, n.ID.String(), c.of)
+	return s.vapi.importNumber(ctx, n.PhoneNumber, n.ID.String(), c.of, s.o.Events.server())
 }
 
 // StrayRequest has something taken away that a provider has and nobody here.

@@ -71,6 +71,8 @@ type Message struct {
 	SentAt    *time.Time `db:"sent_at"`
 	LookedAt  *time.Time `db:"looked_at"`
 	EndedAt   *time.Time `db:"ended_at"`
+	// ErasedAt is when its words were erased, and maybe whom it was to.
+	ErasedAt *time.Time `db:"erased_at"`
 	// Repeated says that an earlier request with the same key made it. It is not stored.
 	Repeated bool `db:"-"`
 
@@ -78,7 +80,7 @@ type Message struct {
 }
 
 const messageColumns = `m.id, m.org_id, m.sender, m.recipient, m.body, m.encoding, m.segments, m.state, m.hold_id, m.amount_pence, m.sid, m.error_code,
-	m.note, m.actor, m.created_at, m.asked_at, m.sent_at, m.looked_at, m.ended_at, m.fingerprint,
+	m.note, m.actor, m.created_at, m.asked_at, m.sent_at, m.looked_at, m.ended_at, m.erased_at, m.fingerprint,
 	(SELECT CASE WHEN h.state IN ('open', 'in_flight') THEN h.amount_pence ELSE 0 END FROM holds h WHERE h.id = m.hold_id) AS held_pence`
 
 // Options are what messages are made of.
@@ -93,6 +95,8 @@ type Options struct {
 	APIBase, From, BaseURL string
 	// Timeout bounds one request to Twilio; zero means 10 seconds.
 	Timeout time.Duration
+	// Vault opens the accounts that organisations' own numbers are in; nil: nothing from there is believed.
+	Vault *Vault
 }
 
 // Messages sends texts.

@@ -66,7 +66,12 @@ func newDesk(t *testing.T) *desk {
 	d.org, d.other = wallettest.Org(t, d.db, "Harbour Dental", 1_00), wallettest.Org(t, d.db, "Second Tenant", 1_00)
 	// What the server does with a request of Twilio's, without a server.
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := r.ParseForm(); err != nil || !d.Genuine(r.URL.RequestURI(), r.PostForm, r.Header.Get("X-Twilio-Signature")) {
+		err := r.ParseForm()
+		genuine := false
+		if err == nil {
+			genuine, err = d.Genuine(r.Context(), r.URL.RequestURI(), r.PostForm, r.Header.Get("X-Twilio-Signature"))
+		}
+		if err != nil || !genuine {
 			http.Error(w, "not Twilio", http.StatusForbidden)
 			return
 		}
@@ -574,13 +579,6 @@ func TestSignatures(t *testing.T) {
 	d := newDesk(t)
 	const path = "/api/webhooks/twilio/sms?x=1"
 	form := url.Values{"MessageSid": {"SM1"}, "Body": {"STOP"}, "From": {handset}}
-	sign := func(secret, address string, form url.Values) string {
-		params := map[string]string{}
-		for name, values := range form {
-			params[name] = values[0]
-		}
-		return signature(address, params, secret)
-	}
 	good := sign(token, d.base+path, form)
 	for what, c := range map[string]struct {
 		path, signature string
@@ -597,7 +595,7 @@ func TestSignatures(t *testing.T) {
 		"one more":        {path, good, url.Values{"MessageSid": {"SM1"}, "Body": {"STOP"}, "From": {handset}, "To": {sender}}, false},
 		"one twice":       {path, good, url.Values{"MessageSid": {"SM1"}, "Body": {"STOP", "START"}, "From": {handset}}, false},
 	} {
-		if got := d.Genuine(c.path, c.form, c.signature); got != c.want {
+		if got, err := d.Genuine(t.Context(), c.path, c.form, c.signature); got != c.want || err != nil {
 			t.Errorf("%s: %t", what, got)
 		}
 	}
@@ -697,4 +695,13 @@ func TestTenants(t *testing.T) {
 	if got := d.send(r); got.Repeated {
 		t.Error("the other organisation's key is not its own")
 	}
+}
+
+// sign is Twilio's signature of a form.
+func sign(secret, address string, form url.Values) string {
+	params := map[string]string{}
+	for name, values := range form {
+		params[name] = values[0]
+	}
+	return signature(address, params, secret)
 }

@@ -149,6 +149,8 @@ type NumbersOptions struct {
 	AccountSID, AuthToken, VapiKey string
 	// TwilioBase and VapiBase are where their APIs are, BaseURL our own address as they see it.
 	TwilioBase, VapiBase, BaseURL string
+	// Events says how Vapi reaches us; without its secret, by the server of Vapi's organisation alone.
+	Events VapiEvents
 	// Timeout bounds one request to a provider; zero means 10 seconds.
 	Timeout time.Duration
 }

@@ -69,7 +69,7 @@ func newShop(t *testing.T) *shop {
 	s.org, s.other = wallettest.Org(t, s.db, "Harbour Dental", 30_00), wallettest.Org(t, s.db, "Second Tenant", 30_00)
 	s.box, err = sandbox.Start(context.Background(), sandbox.Options{
 		Addr: "127.0.0.1:0", StateFile: filepath.Join(t.TempDir(), "sandbox"), Logger: slog.New(slog.DiscardHandler), Now: s.clock.Now,
-		TwilioAccountSID: account, TwilioAuthToken: token, TwilioSettleAfter: -1, VapiAPIKey: vapiKey, VapiWebhookSecret: vapiKey,
+		TwilioAccountSID: account, TwilioAuthToken: token, TwilioSettleAfter: -1, CallSecond: -1, VapiAPIKey: vapiKey, VapiWebhookSecret: vapiKey,
 	})
 	if err != nil {
 		t.Fatal(err)

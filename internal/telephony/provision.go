@@ -590,7 +590,7 @@ func (s *Numbers) importToVapi(ctx context.Context, n Number) error {
 	if err != nil {
 		err = s.closed(ctx, n, err)
 	} else if err = s.inTime(n); err == nil {
-		id, err = s.vapi.importNumber(ctx, n.PhoneNumber, n.ID.String(), c.of)
+		id, err = s.vapi.importNumber(ctx, n.PhoneNumber, n.ID.String(), c.of, s.o.Events.server())
 	}
 	if errors.Is(err, errIdle) {
 		return err

@@ -55,15 +55,18 @@ type vapiNumber struct {
 	// AssistantID is who answers it; empty for nobody.
 	AssistantID string `json:"assistantId,omitempty"`
 	// SMSEnabled is sent as false: by default Vapi takes a number's texts to itself.
-	SMSEnabled *bool  `json:"smsEnabled,omitempty"`
-	CreatedAt  string `json:"createdAt,omitempty"`
+	SMSEnabled *bool `json:"smsEnabled,omitempty"`
+	// Server is who is asked who answers it, and told about its calls.
+	Server    *vapiServer `json:"server,omitempty"`
+	CreatedAt string      `json:"createdAt,omitempty"`
 }
 
-// importNumber has Vapi answer a number of Twilio's, once asked. name has at most 40 characters.
-func (v *vapi) importNumber(ctx context.Context, number, name string, of account) (id string, err error) {
+// importNumber has Vapi answer a number of Twilio's, once asked, by asking server who takes each call. name has at most 40
+// characters.
+func (v *vapi) importNumber(ctx context.Context, number, name string, of account, server *vapiServer) (id string, err error) {
 	var made vapiNumber
 	err = v.do(ctx, http.MethodPost, "/phone-number", vapiNumber{
-		Provider: providerTwilio, Number: number, Name: name, AccountSID: of.sid, AuthToken: of.token, SMSEnabled: new(false),
+		Provider: providerTwilio, Number: number, Name: name, AccountSID: of.sid, AuthToken: of.token, SMSEnabled: new(false), Server: server,
 	}, &made)
 	if err != nil {
 		return "", err

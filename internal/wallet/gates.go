@@ -160,6 +160,11 @@ func (g *Gates) Extend(ctx context.Context, s Settlement) (Hold, error) {
 	return g.share(ctx, operation{org: s.OrgID, settle: s, do: (*book).extend})
 }
 
+// ExtendIn is Extend within the caller's transaction.
+func (g *Gates) ExtendIn(ctx context.Context, tx *db.Tx, s Settlement) (Hold, error) {
+	return one(ctx, tx, operation{org: s.OrgID, settle: s, do: (*book).extend})
+}
+
 // SendIn marks the hold in flight within the caller's transaction: what comes next is asking a provider, and only the
 // provider's answer ends the hold. Commit before you ask.
 func (g *Gates) SendIn(ctx context.Context, tx *db.Tx, s Settlement) (Hold, error) {

@@ -276,7 +276,7 @@ func (d desk) outcome(operation string, h wallet.Hold, in bool) string {
 	case "void":
 		within, shared = d.gates.VoidIn, d.gates.Void
 	case "extend":
-		shared, in = d.gates.Extend, false
+		within, shared = d.gates.ExtendIn, d.gates.Extend
 	case "send":
 		within, in = d.gates.SendIn, true
 	case "expire":

@@ -432,7 +432,7 @@ func (w *worker) do(o *op) (a answer) {
 		case voiding:
 			within, shared = w.gates.VoidIn, w.gates.Void
 		case extending:
-			within, shared = nil, w.gates.Extend
+			within, shared = w.gates.ExtendIn, w.gates.Extend
 		case sending:
 			within, shared = w.gates.SendIn, nil
 		}
