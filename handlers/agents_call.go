@@ -12,8 +12,8 @@ import (
 )
 
 // fillTestCall adds whether an agent can call now and what that may come to, and how the call goes that was placed a moment
-// ago. calls says that its number makes calls.
-func (a *app) fillTestCall(r *http.Request, v *visit, agent telephony.Agent, calls bool, p *views.AgentPage) error {
+// ago.
+func (a *app) fillTestCall(r *http.Request, v *visit, agent telephony.Agent, p *views.AgentPage) error {
 	if id, err := uuid.Parse(r.URL.Query().Get("called")); err == nil {
 		c, err := a.Calls.Call(r.Context(), v.who.OrgID, id)
 		switch {
@@ -37,8 +37,6 @@ func (a *app) fillTestCall(r *http.Request, v *visit, agent telephony.Agent, cal
 		p.Call.Blocked = "It is switched off, so it makes no calls. Make it active first."
 	case !agent.NumberID.Valid:
 		p.Call.Blocked = "It has no number to call from. Link one first."
-	case !calls:
-		p.Call.Blocked = "Its number cannot make calls. Link another."
 	case !agent.AssistantID.Valid:
 		p.Call.Blocked = "Our voice service does not have it yet. It can call once it is ready."
 	}

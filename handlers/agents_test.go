@@ -2,11 +2,12 @@ package handlers_test
 
 import (
 	"log/slog"
-	"testing"
+
 	"time"
 
 	"github.com/google/uuid"
 
+	"ringfence/internal/audit"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 )
@@ -37,4 +38,34 @@ func (s *site) told(org uuid.UUID, id string) telephony.Agent {
 	return a
 }
 
-var _ = (*testing.T)(nil)
+// newAgent makes an agent of Harbour Dental's; with ready our voice service has been told.
+func (s *site) newAgent(name string, ready bool) telephony.Agent {
+	s.t.Helper()
+	a, err := s.agents.Create(s.t.Context(), telephony.AgentRequest{
+		OrgID: s.org, AgentFields: telephony.AgentFields{Name: name, Active: true, Voice: telephony.Voices[0], FirstMessage: "Hello", Prompt: "Be kind."}, Actor: audit.System("test"),
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if ready {
+		return s.told(s.org, a.ID.String())
+	}
+	return a
+}
+
+// newNumber buys a number for Harbour Dental.
+func (s *site) newNumber() telephony.Number {
+	s.t.Helper()
+	found, err := s.numbers.Search(s.t.Context(), telephony.SearchRequest{OrgID: s.org, Country: "US", Area: "212"})
+	if err != nil || len(found.List) == 0 {
+		s.t.Fatalf("%d numbers for sale: %v", len(found.List), err)
+	}
+	n, err := s.numbers.Buy(s.t.Context(), telephony.BuyRequest{OrgID: s.org, PhoneNumber: found.List[0].PhoneNumber, Key: uuid.NewString(), Actor: audit.System("test")})
+	if err == nil {
+		n = s.ready(s.org, n.ID.String())
+	}
+	if err != nil || n.State != telephony.NumberActive {
+		s.t.Fatalf("%s is %s (%s): %v", n.PhoneNumber, n.State, n.Note, err)
+	}
+	return n
+}
