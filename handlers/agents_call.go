@@ -79,19 +79,14 @@ func (a *app) costTestCall(r *http.Request, v *visit, p *views.AgentPage) error 
 	if cost.Refused != "" {
 		return nil
 	}
-	cost.PerMinute, cost.Required, cost.Most, cost.Longest = e.PerMinute, e.Required, e.Most, e.Longest
+	cost.PerMinute, cost.PerMinuteUSD, cost.Required, cost.Most, cost.Longest = e.PerMinute, e.PerMinuteUSD, e.Required, e.Most, e.Longest
 	switch {
 	case b.Debt > 0:
 		p.Call.Blocked, p.Call.TopUp = "The wallet owes "+b.Debt.String()+", so nothing can be spent from it.", true
 	case b.Available() < e.Required:
 		p.Call.Blocked, p.Call.TopUp = "A call needs "+e.Required.String()+" in the wallet to begin, and "+b.Available().String()+" is available.", true
 	}
-	rate, err := a.Wallets.Rate(r.Context())
-	if err != nil {
-		return err
-	}
-	cost.PerMinuteUSD, err = rate.ToUSD(e.PerMinute)
-	return err
+	return nil
 }
 
 // placedCall is a call as the agent's page shows it.

@@ -109,10 +109,10 @@ func TestEstimate(t *testing.T) {
 		available money.Pence
 		want      telephony.Estimate
 	}{
-		{1_00, telephony.Estimate{PerMinute: 56, Required: 79, Most: 1_00, Longest: 108}},
-		{1000_00, telephony.Estimate{PerMinute: 56, Required: 79, Most: 16_59, Longest: 1800}},
-		{0, telephony.Estimate{PerMinute: 56, Required: 79}},
-		{-5_00, telephony.Estimate{PerMinute: 56, Required: 79}},
+		{1_00, telephony.Estimate{PerMinute: 56, Required: 79, PerMinuteUSD: 70, Most: 1_00, Longest: 108}},
+		{1000_00, telephony.Estimate{PerMinute: 56, Required: 79, PerMinuteUSD: 70, Most: 16_59, Longest: 1800}},
+		{0, telephony.Estimate{PerMinute: 56, Required: 79, PerMinuteUSD: 70}},
+		{-5_00, telephony.Estimate{PerMinute: 56, Required: 79, PerMinuteUSD: 70}},
 	} {
 		if e, err := p.Estimate(t.Context(), p.org, handset, c.available); err != nil || e != c.want {
 			t.Errorf("with %s: %+v, %v, want %+v", c.available, e, err, c.want)
