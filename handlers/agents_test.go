@@ -161,7 +161,7 @@ func TestAgentPages(t *testing.T) {
 	same.Set("active", "yes")
 	wantStatus(t, "switching it on", b.send(path, path, same), http.StatusSeeOther)
 	s.told(s.org, id)
-	wantText(t, "refused", b.get(path), "#agent-state", "Change refused", "does not take the agent as it is")
+	wantText(t, "refused", b.get(path), "#agent-state", "Change refused", "goes on with the agent as it was", "does not take the agent as it is")
 	wantText(t, "the list", b.get("/agents"), "#agents", "Change refused", "does not take the agent as it is")
 	if err := s.vapi.SetFaults(); err != nil {
 		t.Fatal(err)
@@ -294,7 +294,7 @@ func TestTestCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := b.get(path)
-	wantText(t, "the usual price", page, "#call-cost", "A minute, to most places", "£0.56", "$0.70", "after 30 min 0 s", "£16.59", "£0.79 must be available")
+	wantText(t, "the usual price", page, "#call-cost", "A minute, to most places", "£0.56", "$0.70", "after 30 min", "£16.59", "£0.79 must be available")
 	quote := func(to string) reply {
 		return b.send(path, path+"/call/quote", url.Values{"to": {to}}, "HX-Request", "true")
 	}

@@ -2820,7 +2820,7 @@ func DeleteAgent(p DeleteAgentPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = ui.Button(ui.ButtonProps{ID: "keep", Label: "Keep it", Href: p.Agent.href(), Size: ui.ButtonLarge}).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = ui.Button(ui.ButtonProps{ID: "keep", Label: "Keep the agent", Href: p.Agent.href(), Size: ui.ButtonLarge}).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
