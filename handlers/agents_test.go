@@ -108,7 +108,7 @@ func TestAgentPages(t *testing.T) {
 	if again := made(t, b.send("/agents/new", "/agents", form)); again != path || s.count(`SELECT count(*) FROM agents`) != 1 {
 		t.Errorf("the form twice leads to %q and %q, with %d agents", path, again, s.count(`SELECT count(*) FROM agents`))
 	}
-	if got := s.text(`SELECT prompt || '|' || forward_to || '|' || knowledge || active || recorded FROM agents`); got != "Be kind.\nBe brief.|+447400123456|truetruefalse" {
+	if got := s.text(`SELECT prompt || '|' || forward_to || '|' || knowledge || active || recorded FROM agents WHERE org_id = $1`, s.org); got != "Be kind.\nBe brief.|+447400123456|truetruefalse" {
 		t.Errorf("it is %q", got)
 	}
 	page = b.get(path + "?done=made")
