@@ -286,9 +286,9 @@ func TestForeignMessages(t *testing.T) {
 		wantFault(t, what, err, fault.NotFound, "")
 	}
 	for what, body := range map[string][]byte{
-		"our name, another id":  report(`"id":"` + uuid.NewString() + `","name":"` + c.ID.String() + `"`),
-		"our id, their number":  report(`"id":"` + at.ID + `","phoneNumberId":"` + p.theirs.VapiID.String + `","assistantId":"` + theirs.AssistantID.String + `"`),
-		"another kind":          []byte(`{"message":{"type":"transcript","call":{"id":"` + at.ID + `"}}}`),
+		"our name, another id": report(`"id":"` + uuid.NewString() + `","name":"` + c.ID.String() + `"`),
+		"our id, their number": report(`"id":"` + at.ID + `","phoneNumberId":"` + p.theirs.VapiID.String + `","assistantId":"` + theirs.AssistantID.String + `"`),
+		"another kind":         []byte(`{"message":{"type":"transcript","call":{"id":"` + at.ID + `"}}}`),
 	} {
 		answer, err := p.FromVapi(t.Context(), body)
 		if b, _ := json.Marshal(answer); err != nil || string(b) != "{}" {
