@@ -230,15 +230,12 @@ func (a *app) showAgent(w http.ResponseWriter, r *http.Request, v *visit, status
 	if err != nil {
 		return err
 	}
-	calls := false // whether its number takes and makes calls
 	for _, n := range numbers {
 		switch {
-		case n.AgentID.UUID == agent.ID && n.AgentID.Valid:
-			calls = n.Calls
-		case n.AgentID.Valid:
-			p.Numbers.Taken++
-		default:
+		case !n.AgentID.Valid:
 			p.Numbers.Free = append(p.Numbers.Free, views.AgentNumber{ID: n.ID.String(), Number: n.PhoneNumber})
+		case n.AgentID.UUID != agent.ID:
+			p.Numbers.Taken++
 		}
 	}
 	now := a.Now()
@@ -253,7 +250,7 @@ func (a *app) showAgent(w http.ResponseWriter, r *http.Request, v *visit, status
 		}
 		*s.to = agentSpend(spend[agent.ID])
 	}
-	if err := a.fillTestCall(r, v, agent, calls, &p); err != nil {
+	if err := a.fillTestCall(r, v, agent, &p); err != nil {
 		return err
 	}
 	p.Meta = a.meta(r, v, agent.Name)

@@ -12,8 +12,8 @@ import (
 )
 
 // fillTestCall adds whether an agent can call now and what that may come to, and how the call goes that was placed a moment
-// ago. calls says that its number makes calls.
-func (a *app) fillTestCall(r *http.Request, v *visit, agent telephony.Agent, calls bool, p *views.AgentPage) error {
+// ago.
+func (a *app) fillTestCall(r *http.Request, v *visit, agent telephony.Agent, p *views.AgentPage) error {
 	if id, err := uuid.Parse(r.URL.Query().Get("called")); err == nil {
 		c, err := a.Calls.Call(r.Context(), v.who.OrgID, id)
 		switch {
@@ -37,8 +37,6 @@ func (a *app) fillTestCall(r *http.Request, v *visit, agent telephony.Agent, cal
 		p.Call.Blocked = "It is switched off, so it makes no calls. Make it active first."
 	case !agent.NumberID.Valid:
 		p.Call.Blocked = "It has no number to call from. Link one first."
-	case !calls:
-		p.Call.Blocked = "Its number cannot make calls. Link another."
 	case !agent.AssistantID.Valid:
 		p.Call.Blocked = "Our voice service does not have it yet. It can call once it is ready."
 	}
@@ -81,19 +79,14 @@ func (a *app) costTestCall(r *http.Request, v *visit, p *views.AgentPage) error 
 	if cost.Refused != "" {
 		return nil
 	}
-	cost.PerMinute, cost.Required, cost.Most, cost.Longest = e.PerMinute, e.Required, e.Most, e.Longest
+	cost.PerMinute, cost.PerMinuteUSD, cost.Required, cost.Most, cost.Longest = e.PerMinute, e.PerMinuteUSD, e.Required, e.Most, e.Longest
 	switch {
 	case b.Debt > 0:
 		p.Call.Blocked, p.Call.TopUp = "The wallet owes "+b.Debt.String()+", so nothing can be spent from it.", true
 	case b.Available() < e.Required:
 		p.Call.Blocked, p.Call.TopUp = "A call needs "+e.Required.String()+" in the wallet to begin, and "+b.Available().String()+" is available.", true
 	}
-	rate, err := a.Wallets.Rate(r.Context())
-	if err != nil {
-		return err
-	}
-	cost.PerMinuteUSD, err = rate.ToUSD(e.PerMinute)
-	return err
+	return nil
 }
 
 // placedCall is a call as the agent's page shows it.

@@ -66,6 +66,8 @@ func spoken(seconds int64) string {
 	switch {
 	case seconds < 60:
 		return strconv.FormatInt(seconds, 10) + " s"
+	case minutes < 60 && seconds%60 == 0:
+		return strconv.FormatInt(minutes, 10) + " min"
 	case minutes < 60:
 		return strconv.FormatInt(minutes, 10) + " min " + strconv.FormatInt(seconds%60, 10) + " s"
 	}
@@ -110,6 +112,10 @@ func (a PhoneAgent) state() ui.StateProps {
 // sentence says how it stands in one sentence.
 func (a PhoneAgent) sentence() string {
 	switch {
+	case a.Sync == AgentRefused && !a.Known:
+		return "Our voice service does not have it, so it can neither make calls nor take any."
+	case a.Sync == AgentRefused:
+		return "Our voice service goes on with the agent as it was before you changed it."
 	case a.Sync != AgentSynced && !a.Known:
 		return "Our voice service is being told about it. It can make and take calls once it is ready."
 	case a.Sync != AgentSynced:

@@ -782,7 +782,7 @@ func agentFields(f AgentForm) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Area(ui.AreaProps{ID: "first_message", Name: "first_message", Label: "First message", Value: f.FirstMessage, Error: f.Errors["first_message"], Hint: "How it begins, up to " + count(int64(f.FirstMost)) + " characters. For example: Harbour Dental, how can I help?", Rows: 2, Required: true}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Area(ui.AreaProps{ID: "first_message", Name: "first_message", Label: "First message", Value: f.FirstMessage, Error: f.Errors["first_message"], Hint: "How it begins, up to " + count(int64(f.FirstMost)) + " characters. For example: Good morning, how can I help?", Rows: 2, Required: true}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -2820,7 +2820,7 @@ func DeleteAgent(p DeleteAgentPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = ui.Button(ui.ButtonProps{ID: "keep", Label: "Keep it", Href: p.Agent.href(), Size: ui.ButtonLarge}).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = ui.Button(ui.ButtonProps{ID: "keep", Label: "Keep the agent", Href: p.Agent.href(), Size: ui.ButtonLarge}).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

@@ -68,7 +68,7 @@ func (c CallerNumber) sentence() string {
 	switch c.State {
 	case CallerIDWaiting:
 		if c.Code != "" {
-			return "Our provider calls this number now and asks for the code. Answer, and type it on the phone."
+			return "Our provider calls this number now and asks for the code. Answer, and type it on the phone. It can take half a minute from then until this page says so."
 		}
 		return "Our provider calls this number and asks for a code."
 	case CallerIDVerified:

@@ -19,8 +19,6 @@ type NumberChoice struct {
 	PhoneNumber string        `db:"phone_number"`
 	AgentID     uuid.NullUUID `db:"agent_id"`
 	AgentName   string        `db:"agent_name"`
-	// Calls says that our voice service has it, so that it takes and makes calls.
-	Calls bool `db:"calls"`
 }
 
 // numbersMost bounds how many numbers are offered to be linked.
@@ -30,7 +28,7 @@ const numbersMost = 500
 func (s *Agents) Numbers(ctx context.Context, org uuid.UUID) (list []NumberChoice, err error) {
 	err = s.o.DB.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
 		if err := tx.SelectContext(ctx, &list, `
-			SELECT n.id, n.phone_number, n.vapi_id IS NOT NULL AS calls, a.id AS agent_id, coalesce(a.name, '') AS agent_name
+			SELECT n.id, n.phone_number, a.id AS agent_id, coalesce(a.name, '') AS agent_name
 			FROM numbers n LEFT JOIN agents a ON a.number_id = n.id AND a.org_id = n.org_id
 			WHERE n.org_id = $1 AND n.state = 'active' LIMIT $2`, org, numbersMost); err != nil {
 			return fmt.Errorf("couldn't list the numbers that agents can have: %w", err)

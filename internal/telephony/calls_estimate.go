@@ -13,6 +13,8 @@ import (
 type Estimate struct {
 	// PerMinute is the price of a minute, Required what must be available for it to begin.
 	PerMinute, Required money.Pence
+	// PerMinuteUSD is what the price list has for a minute.
+	PerMinuteUSD money.USDCents
 	// Most is what it costs at its longest, Longest how long that is in seconds: as long as what is available pays for, and no
 	// longer than the limit for all.
 	Most    money.Pence
@@ -48,7 +50,7 @@ func (s *Calls) Estimate(ctx context.Context, org uuid.UUID, to string, availabl
 	if e.PerMinute, err = terms.Cost(60); err != nil {
 		return e, err
 	}
-	e.Longest, e.Required = s.o.MaxCall, max(price.Unit, e.PerMinute)
+	e.PerMinuteUSD, e.Longest, e.Required = price.PerMinute, s.o.MaxCall, max(price.Unit, e.PerMinute)
 	if price.PerMinute > 0 {
 		reach, err := reaching(terms, max(0, available))
 		if err != nil {
