@@ -600,6 +600,14 @@ func (s *Messages) pay(ctx context.Context, tx *db.Tx, m Message, n news, charge
 	return 0, err
 }
 
+// Masked is what stays of a number, in any of the ways in which people write it, when that person is erased.
+func Masked(number string) string {
+	if n, err := wallet.ParseDestination(number); err == nil {
+		number = n
+	}
+	return masked(number)
+}
+
 // masked is a phone number with its middle hidden: enough to know it again.
 func masked(number string) string {
 	if len(number) < 8 {
