@@ -22,6 +22,7 @@ fi
 RUN=gates-$(date +%s)-$$ # begins every key of this run
 DIR=$(mktemp -d)
 ASIDE= # the holds that keep money out of the way
+LEFT=0 # how often that was done
 trap 'free || :; rm -r "$DIR"' EXIT
 
 # --- asking -----------------------------------------------------------------------------------------------------------
@@ -56,6 +57,7 @@ wallet() {
 
 # leave PENCE sets everything but so much aside.
 leave() {
+	LEFT=$((LEFT + 1))
 	wallet
 	while [ "$AVAILABLE" -gt "$1" ]; do
 		over=$((AVAILABLE - $1))
@@ -67,7 +69,7 @@ leave() {
 			action=knowledge count=$over most=1000
 		fi
 		[ "$count" -le "$most" ] || count=$most
-		ask POST /api/v1/holds "aside-$(printf '%s' "$ASIDE" | wc -w | tr -d ' ')-$1" "{\"action\":\"$action\",\"quantity\":$count}"
+		ask POST /api/v1/holds "aside-$(printf '%s' "$ASIDE" | wc -w | tr -d ' ')-$LEFT" "{\"action\":\"$action\",\"quantity\":$count}"
 		is 201 "$STATUS" "money can be set aside"
 		ASIDE="$ASIDE $(field id)"
 		wallet
@@ -77,8 +79,8 @@ leave() {
 
 # free frees what leave set aside.
 free() {
-	for id in $ASIDE; do
-		ask POST "/api/v1/holds/$id/void" "free-$id"
+	for aside in $ASIDE; do
+		ask POST "/api/v1/holds/$aside/void" "free-$aside"
 	done
 	ASIDE=
 }
@@ -239,6 +241,11 @@ if [ -n "${BUY:-}" ]; then
 	ask POST /api/v1/calls call "$call"
 	is "201 $id" "$STATUS $(field id)" "the same again"
 	has 'Idempotent-Replayed: true'
+	tries=0
+	until [ "$tries" -ge 20 ] || { ask GET "/api/v1/calls/$id" && [ "$(field state)" != ringing ]; }; do # it may go unanswered
+		tries=$((tries + 1))
+		sleep 1
+	done
 	ask POST "/api/v1/calls/$id/hangup" hangup
 	is 200 "$STATUS" "hanging up"
 	tries=0
