@@ -149,7 +149,9 @@ func (g *gatehouse) callFails(t *testing.T) {
 	c.wantPurse("while nobody knows", purse{Balance: 79, Held: 56, Available: 23})
 	id, _ := a.fields["id"].(string)
 	made := g.vapi.Books().Calls
-	i := slices.IndexFunc(made, func(b sandbox.BookedAgentCall) bool { return g.count(`SELECT count(*) FROM calls WHERE vapi_id = $1`, b.ID) == 0 })
+	i := slices.IndexFunc(made, func(b sandbox.BookedAgentCall) bool {
+		return g.count(`SELECT count(*) FROM calls WHERE vapi_id = $1`, b.ID) == 0
+	})
 	if i < 0 {
 		t.Fatal("Vapi has not made it")
 	}
