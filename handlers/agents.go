@@ -13,7 +13,6 @@ import (
 	"ringfence/internal/fault"
 	"ringfence/internal/telephony"
 	"ringfence/views"
-	"ringfence/views/ui"
 )
 
 const agentsPath = "/agents"
@@ -97,7 +96,7 @@ func (a *app) fillAgentForm(r *http.Request, v *visit, f *views.AgentForm) error
 	}
 	for _, c := range proven {
 		if c.State == telephony.CallerIDVerified {
-			f.CallerIDs = append(f.CallerIDs, ui.Option{Value: c.ID.String(), Label: phoneText(c.PhoneNumber)})
+			f.CallerIDs = append(f.CallerIDs, views.AgentChoice{ID: c.ID.String(), Label: phoneText(c.PhoneNumber)})
 		}
 	}
 	return nil
@@ -233,7 +232,7 @@ func (a *app) showAgent(w http.ResponseWriter, r *http.Request, v *visit, status
 	for _, n := range numbers {
 		switch {
 		case !n.AgentID.Valid:
-			p.Numbers.Free = append(p.Numbers.Free, views.AgentNumber{ID: n.ID.String(), Number: n.PhoneNumber})
+			p.Numbers.Free = append(p.Numbers.Free, views.AgentChoice{ID: n.ID.String(), Label: n.PhoneNumber})
 		case n.AgentID.UUID != agent.ID:
 			p.Numbers.Taken++
 		}
@@ -357,7 +356,7 @@ func (a *app) askDeleteAgent(w http.ResponseWriter, r *http.Request, v *visit, s
 	}
 	for _, other := range list {
 		if other.ID != agent.ID && !other.NumberID.Valid {
-			p.Others = append(p.Others, ui.Option{Value: other.ID.String(), Label: other.Name})
+			p.Others = append(p.Others, views.AgentChoice{ID: other.ID.String(), Label: other.Name})
 		}
 	}
 	p.Meta, p.Agent = a.meta(r, v, "Delete an agent"), phoneAgent(agent)

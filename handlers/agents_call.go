@@ -8,7 +8,6 @@ import (
 	"ringfence/internal/fault"
 	"ringfence/internal/telephony"
 	"ringfence/views"
-	"ringfence/views/ui"
 )
 
 // fillTestCall adds whether an agent can call now and what that may come to, and how the call goes that was placed a moment
@@ -91,26 +90,9 @@ func (a *app) costTestCall(r *http.Request, v *visit, p *views.AgentPage) error 
 
 // placedCall is a call as the agent's page shows it.
 func placedCall(c telephony.Call) *views.PlacedCall {
-	p := &views.PlacedCall{ID: c.ID.String(), To: phoneText(c.Party), Note: c.Note, Over: c.State.Ended(), Seconds: c.Seconds, Amount: c.Amount}
-	switch c.State {
-	case telephony.CallQueued, telephony.CallPlacing:
-		p.State = ui.StateProps{Word: "Being placed", Tone: ui.ToneInfo, Icon: ui.IconHourglass}
-	case telephony.CallUnknown:
-		p.State = ui.StateProps{Word: "Finding out", Tone: ui.ToneWarn, Icon: ui.IconClock}
-	case telephony.CallRinging:
-		p.State = ui.StateProps{Word: "Ringing", Tone: ui.ToneInfo, Icon: ui.IconPhone}
-	case telephony.CallInProgress:
-		p.State = ui.StateProps{Word: "Speaking", Tone: ui.ToneInfo, Icon: ui.IconPhone}
-	case telephony.CallEnding:
-		p.State = ui.StateProps{Word: "Over, being charged", Tone: ui.ToneInfo, Icon: ui.IconHourglass}
-	case telephony.CallCompleted:
-		p.State = ui.StateProps{Word: "Completed", Tone: ui.ToneGood, Icon: ui.IconCheck}
-	case telephony.CallUnanswered:
-		p.State = ui.StateProps{Word: "Not answered", Tone: ui.ToneNeutral, Icon: ui.IconOff}
-	case telephony.CallFailed, telephony.CallRefused:
-		p.State = ui.StateProps{Word: "Not made", Tone: ui.ToneBad, Icon: ui.IconError}
+	return &views.PlacedCall{
+		ID: c.ID.String(), To: phoneText(c.Party), State: views.PlacedState(c.State), Note: c.Note, Over: c.State.Ended(), Seconds: c.Seconds, Amount: c.Amount,
 	}
-	return p
 }
 
 // quoteTestCall says what a call to the number in the form may come to.

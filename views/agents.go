@@ -161,7 +161,7 @@ type AgentForm struct {
 	Errors map[string]string
 	// Voices are those to choose from, CallerIDs the numbers that were verified.
 	Voices    []string
-	CallerIDs []ui.Option
+	CallerIDs []AgentChoice
 	// The longest that the texts may be, in characters.
 	NameMost, FirstMost, PromptMost, ConsentMost int
 }
@@ -174,7 +174,7 @@ func (f AgentForm) voices() (list []ui.Option) {
 }
 
 func (f AgentForm) shown() []ui.Option {
-	return append([]ui.Option{{Value: "", Label: "The agent's own number"}}, f.CallerIDs...)
+	return append([]ui.Option{{Value: "", Label: "The agent's own number"}}, options(f.CallerIDs)...)
 }
 
 // shownNumber is the number that is chosen, in words.
@@ -202,24 +202,24 @@ type NewAgentPage struct {
 	Off     bool
 }
 
-// AgentNumber is a number that an agent can be linked to.
-type AgentNumber struct {
-	ID, Number string
+// AgentChoice is something to choose from: a number, or an agent.
+type AgentChoice struct {
+	ID, Label string
+}
+
+func options(choices []AgentChoice) (list []ui.Option) {
+	for _, c := range choices {
+		list = append(list, ui.Option{Value: c.ID, Label: c.Label})
+	}
+	return list
 }
 
 // AgentNumbers are the numbers of an organisation as an agent sees them.
 type AgentNumbers struct {
 	// Free are those that no agent has; Taken counts those that others have.
-	Free  []AgentNumber
+	Free  []AgentChoice
 	Taken int
 	Error string
-}
-
-func (n AgentNumbers) options() (list []ui.Option) {
-	for _, f := range n.Free {
-		list = append(list, ui.Option{Value: f.ID, Label: f.Number})
-	}
-	return list
 }
 
 func (n AgentNumbers) taken() string {
@@ -248,12 +248,50 @@ type CallCost struct {
 // PlacedCall is a call that was placed from the page.
 type PlacedCall struct {
 	ID, To string
-	State  ui.StateProps
+	State  PlacedState
 	Note   string
 	// Over says that nothing more happens to it; Seconds and Amount are what it was then.
 	Over    bool
 	Seconds int64
 	Amount  money.Pence
+}
+
+// PlacedState is how far such a call has come.
+type PlacedState string
+
+// The states.
+const (
+	PlacedQueued     PlacedState = "queued"
+	PlacedPlacing    PlacedState = "placing"
+	PlacedUnknown    PlacedState = "unknown"
+	PlacedRinging    PlacedState = "ringing"
+	PlacedInProgress PlacedState = "in_progress"
+	PlacedEnding     PlacedState = "ending"
+	PlacedCompleted  PlacedState = "completed"
+	PlacedUnanswered PlacedState = "unanswered"
+	PlacedFailed     PlacedState = "failed"
+)
+
+func (c PlacedCall) state() ui.StateProps {
+	switch c.State {
+	case PlacedQueued, PlacedPlacing:
+		return ui.StateProps{Word: "Being placed", Tone: ui.ToneInfo, Icon: ui.IconHourglass}
+	case PlacedUnknown:
+		return ui.StateProps{Word: "Finding out", Tone: ui.ToneWarn, Icon: ui.IconClock}
+	case PlacedRinging:
+		return ui.StateProps{Word: "Ringing", Tone: ui.ToneInfo, Icon: ui.IconPhone}
+	case PlacedInProgress:
+		return ui.StateProps{Word: "Speaking", Tone: ui.ToneInfo, Icon: ui.IconPhone}
+	case PlacedEnding:
+		return ui.StateProps{Word: "Over, being charged", Tone: ui.ToneInfo, Icon: ui.IconHourglass}
+	case PlacedCompleted:
+		return ui.StateProps{Word: "Completed", Tone: ui.ToneGood, Icon: ui.IconCheck}
+	case PlacedUnanswered:
+		return ui.StateProps{Word: "Not answered", Tone: ui.ToneNeutral, Icon: ui.IconOff}
+	case PlacedFailed:
+		return ui.StateProps{Word: "Not made", Tone: ui.ToneBad, Icon: ui.IconError}
+	}
+	return ui.StateProps{Word: string(c.State), Tone: ui.ToneNeutral, Icon: ui.IconInfo}
 }
 
 // TestCall is the form by which an agent calls somebody.
@@ -322,7 +360,7 @@ type DeleteAgentPage struct {
 	Meta  PageMeta
 	Agent PhoneAgent
 	// Others are agents without a number, which may have this one's.
-	Others []ui.Option
+	Others []AgentChoice
 	// Then is what was chosen, LinkTo the agent; Error and LinkError are what is wrong with that.
 	Then, LinkTo, Error, LinkError string
 	Problem                        string

@@ -1549,7 +1549,7 @@ func agentNumber(p AgentPage) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = ui.Select(ui.SelectProps{ID: "number", Name: "number", Label: p.linkLabel(), Options: p.Numbers.options(), Error: p.Numbers.Error, Hint: p.Numbers.taken()}).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = ui.Select(ui.SelectProps{ID: "number", Name: "number", Label: p.linkLabel(), Options: options(p.Numbers.Free), Error: p.Numbers.Error, Hint: p.Numbers.taken()}).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -2083,7 +2083,7 @@ func placedCall(p AgentPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.State(p.Call.Placed.State).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.State(p.Call.Placed.state()).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -2786,7 +2786,7 @@ func DeleteAgent(p DeleteAgentPage) templ.Component {
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
 						}
-						templ_7745c5c3_Err = ui.Select(ui.SelectProps{ID: "link_to", Name: "link_to", Label: "Which one", Value: p.LinkTo, Options: p.Others, Error: p.LinkError, Hint: "Agents that have no number."}).Render(ctx, templ_7745c5c3_Buffer)
+						templ_7745c5c3_Err = ui.Select(ui.SelectProps{ID: "link_to", Name: "link_to", Label: "Which one", Value: p.LinkTo, Options: options(p.Others), Error: p.LinkError, Hint: "Agents that have no number."}).Render(ctx, templ_7745c5c3_Buffer)
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
 						}

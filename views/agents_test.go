@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"ringfence/views/ui"
 )
 
 func hostileAgent() AgentPage {
@@ -14,7 +12,7 @@ func hostileAgent() AgentPage {
 		Agent: PhoneAgent{ID: "1", Name: hostile, Active: true, Sync: AgentRefused, Note: hostile, NumberID: "2", Number: hostile},
 		Form: AgentForm{
 			Name: hostile, FirstMessage: hostile, Prompt: hostile, ForwardTo: hostile, Consent: hostile, Errors: map[string]string{"prompt": hostile},
-			CallerIDs: []ui.Option{{Value: hostile, Label: hostile}}, PromptMost: 16_000,
+			CallerIDs: []AgentChoice{{ID: hostile, Label: hostile}}, PromptMost: 16_000,
 		},
 		Call:    TestCall{To: hostile, Problem: hostile, Placed: &PlacedCall{ID: "3", To: hostile, Note: hostile}, Cost: &CallCost{Refused: hostile}},
 		Problem: hostile,

@@ -46,10 +46,10 @@ func (p *Tab) Everywhere(name string) {
 		name string
 		View
 	}{
-		{"desktop-light", View{Width: Desktop}},
-		{"desktop-dark", View{Width: Desktop, Dark: true}},
 		{"phone-dark", View{Width: Phone, Height: 812, Dark: true}},
 		{"phone-light", View{Width: Phone, Height: 812}},
+		{"desktop-dark", View{Width: Desktop, Height: 900, Dark: true}},
+		{"desktop-light", View{Width: Desktop, Height: 900}}, // last, since most pages are looked at like this afterwards
 	} {
 		v.NoScripts = was.NoScripts
 		p.Look(v.View)

@@ -139,6 +139,9 @@ func (p *Tab) Look(v View) {
 	if v.Height == 0 {
 		v.Height = 900
 	}
+	if v == p.view {
+		return
+	}
 	scheme := "light"
 	if v.Dark {
 		scheme = "dark"
@@ -155,15 +158,20 @@ func (p *Tab) Look(v View) {
 		return err
 	}), chromedp.EmulateViewport(v.Width, v.Height))
 	// Colours may fade from one scheme to the other, parents first; what is half way must not be judged.
-	quiet := 0
-	p.Until("the colours to settle", func() bool {
-		quiet++
-		if !p.try(`document.getAnimations().length === 0`) {
-			quiet = 0
-		}
-		return quiet == 2
-	})
+	if !Eval[bool](p, settle) {
+		p.t.Fatalf("the colours of %s do not settle", p.URL())
+	}
 }
+
+// settle brings every fade to its end, and those that begin by that, generation by generation.
+const settle = `(() => {
+	for (let i = 0; i < 50; i++) {
+		const fading = document.getAnimations()
+		if (fading.length === 0) return true
+		fading.forEach(f => f.finish())
+	}
+	return false
+})()`
 
 // do runs the steps within Patience.
 func (p *Tab) do(what string, steps ...chromedp.Action[chromedp.Void]) {
