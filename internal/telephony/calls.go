@@ -16,6 +16,7 @@ import (
 
 	"ringfence/db"
 	"ringfence/internal/audit"
+	"ringfence/internal/failpoint"
 	"ringfence/internal/fault"
 	"ringfence/internal/money"
 	"ringfence/internal/wallet"
@@ -467,7 +468,9 @@ func (s *Calls) place(ctx context.Context, c Call) (Call, error) {
 	case err != nil:
 		return Call{}, err
 	}
+	failpoint.Hit(failpoint.CallBeforeAsk)
 	made, err := s.vapi.createCall(ctx, p)
+	failpoint.Hit(failpoint.CallAfterAsk)
 	switch answerOf(err) {
 	case accepted:
 		after, err := s.hear(ctx, c.OrgID, c.ID, newsOfCall(made))

@@ -11,6 +11,7 @@ import (
 
 	"ringfence/db"
 	"ringfence/internal/audit"
+	"ringfence/internal/failpoint"
 	"ringfence/internal/fault"
 	"ringfence/internal/wallet"
 )
@@ -67,9 +68,11 @@ func (s *Numbers) Advance(ctx context.Context, org, id uuid.UUID) error {
 	case err != nil:
 		return err
 	}
+	failpoint.Hit(failpoint.NumberBeforeAsk + "/" + string(n.Step))
 	if err = s.do(ctx, n, at); errors.Is(err, errIdle) { // somebody else has taken it up meanwhile
 		return nil
 	}
+	failpoint.Hit(failpoint.NumberAfterCommit + "/" + string(n.Step))
 	return err
 }
 
@@ -176,6 +179,7 @@ func (s *Numbers) settle(ctx context.Context, n Number, before, fn func(ctx cont
 			return fn(ctx, tx)
 		})
 	}
+	failpoint.Hit(failpoint.NumberAfterAsk + "/" + string(n.Step))
 	err := run()
 	if errors.Is(err, db.ErrCommitUnknown) {
 		err = run()
