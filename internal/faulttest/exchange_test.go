@@ -39,13 +39,16 @@ type line struct {
 	bought int
 }
 
-// What a number costs at purchase, in pence, and what both organisations of the demo have to buy numbers with.
+// What a number costs at purchase, in pence, and what an organisation has at least to buy numbers with.
 const (
 	numberPrice = 10_00
 	lineFunds   = 569_00
 )
 
-// newExchange starts a database, the sandbox, a web server and a worker. Both organisations of the demo have lineFunds.
+// The organisations of the demo.
+const harbour, second = "Harbour Dental", "Second Tenant"
+
+// newExchange starts a database, the sandbox, a web server and a worker.
 func newExchange(t testing.TB) *exchange {
 	t.Helper()
 	// One data directory, so that all of them have the secrets that the first one makes.
@@ -57,22 +60,28 @@ func newExchange(t testing.TB) *exchange {
 		x.worker.env[name] = value
 	}
 	x.worker.start()
-	for _, name := range []string{"Harbour Dental", "Second Tenant"} {
-		l := &line{ex: x, name: name}
-		l.key = x.said("apikey", "create", "--org", name, "--name", "faults")
-		var org struct {
-			ID      uuid.UUID `db:"id"`
-			Balance int       `db:"balance_pence"`
-		}
-		x.one(&org, `SELECT o.id, w.balance_pence FROM organizations o JOIN wallets w ON w.org_id = o.id WHERE o.name = $1`, name)
-		if more := lineFunds - org.Balance; more > 0 {
-			x.said("credit", "--org", name, fmt.Sprintf("--amount-pence=%d", more), "--reason", "For numbers", "--reference", "faults")
-		}
-		l.org, l.funds = org.ID, lineFunds
-		x.lines = append(x.lines, l)
-	}
 	x.worker.ready()
 	return x
+}
+
+// line gives an organisation of the demo an API key, and lineFunds where it has less.
+func (x *exchange) line(name string) *line {
+	x.t.Helper()
+	l := &line{ex: x, name: name, key: x.said("apikey", "create", "--org", name, "--name", "faults")}
+	var org struct {
+		ID    uuid.UUID `db:"id"`
+		Funds int       `db:"balance_pence"`
+	}
+	find := func() {
+		x.one(&org, `SELECT o.id, w.balance_pence FROM organizations o JOIN wallets w ON w.org_id = o.id WHERE o.name = $1`, name)
+	}
+	if find(); org.Funds < lineFunds {
+		x.said("credit", "--org", name, fmt.Sprintf("--amount-pence=%d", lineFunds-org.Funds), "--reason", "For numbers", "--reference", "faults")
+		find()
+	}
+	l.org, l.funds = org.ID, org.Funds
+	x.lines = append(x.lines, l)
+	return l
 }
 
 // said runs a command to its end and gives the last line that it prints.

@@ -15,7 +15,7 @@ func at(point, step string) string { return point + "/" + step }
 func TestWorkerKilledAtEachStepOfANumber(t *testing.T) {
 	t.Parallel()
 	x := newExchange(t)
-	l := x.lines[0]
+	l := x.line(harbour)
 	l.outlive(failpoint.NumberAfterAsk, allSteps)
 	books, vapi := x.twilioBooks(), x.vapiBooks()
 	if books.AccountRequests.Asked != 1 || books.Purchases.Asked != 1 || vapi.Imports.Asked != 1 {
@@ -28,7 +28,7 @@ func TestWorkerKilledAtEachStepOfANumber(t *testing.T) {
 func TestWorkerKilledBeforeItAsks(t *testing.T) {
 	t.Parallel()
 	x := newExchange(t)
-	l := x.lines[0]
+	l := x.line(harbour)
 	x.worker.arm(at(failpoint.NumberBeforeAsk, "purchase"))
 	p := l.order()
 	x.dies()
@@ -38,7 +38,7 @@ func TestWorkerKilledBeforeItAsks(t *testing.T) {
 	x.again("")
 	p.comesTo("failed")
 	x.whole()
-	l = x.lines[1]
+	l = x.line(second)
 	l.outlive(failpoint.NumberBeforeAsk, []string{"subaccount", "vapi_import", "activate", "vapi_delete", "twilio_release"})
 	l.outlive(failpoint.NumberAfterCommit, []string{"purchase", "activate", "finish"})
 }
@@ -75,7 +75,7 @@ func (l *line) outlive(point string, steps []string) {
 func TestNumberByFaults(t *testing.T) {
 	t.Parallel()
 	x := newExchange(t)
-	l := x.lines[0]
+	l := x.line(harbour)
 	for _, f := range []struct {
 		name, do string
 	}{
