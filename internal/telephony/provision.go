@@ -13,6 +13,8 @@ import (
 	"ringfence/internal/audit"
 	"ringfence/internal/failpoint"
 	"ringfence/internal/fault"
+	"ringfence/internal/money"
+	"ringfence/internal/notice"
 	"ringfence/internal/wallet"
 )
 
@@ -305,6 +307,9 @@ func (s *Numbers) turnBack(ctx context.Context, n Number, note string) error {
 		if err := failed.record(ctx, tx, "number.turned_back", audit.System("numbers"), note, map[string]any{"step": string(n.Step)}); err != nil {
 			return err
 		}
+		if err := failed.tellFailed(ctx, tx); err != nil {
+			return err
+		}
 		if !bought {
 			return s.finishIn(ctx, tx, failed)
 		}
@@ -314,6 +319,19 @@ func (s *Numbers) turnBack(ctx context.Context, n Number, note string) error {
 		s.metrics.numbers.WithLabelValues("turned_back").Inc()
 	}
 	return err
+}
+
+// tellFailed tells the organisation's people that a number was not bought. The caller has its hold voided.
+func (n *Number) tellFailed(ctx context.Context, tx *db.Tx) error {
+	var held money.Pence
+	if n.HoldID.Valid {
+		if err := tx.GetContext(ctx, &held, `SELECT authorised_pence FROM holds WHERE org_id = $1 AND id = $2`, n.OrgID, n.HoldID.UUID); err != nil {
+			return fmt.Errorf("couldn't read what was set aside: %w", err)
+		}
+	}
+	return notice.Raise(ctx, tx, notice.Notice{
+		OrgID: n.OrgID, Kind: notice.NumberFailed, Subject: n.ID.String(), Data: n.figures(map[string]any{"amount_pence": int64(held), "reason": n.Note}),
+	})
 }
 
 // haveSubaccount makes the organisation's subaccount at Twilio, once, and has its credential in the vault.
