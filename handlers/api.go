@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,13 +16,21 @@ import (
 	"ringfence/internal/wallet"
 )
 
-// maxJSON bounds the body of an API request.
-const maxJSON = 64 << 10
+// maxJSON bounds the body of an API request, maxAgentJSON that of one with an agent's prompt in it.
+const (
+	maxJSON      = 64 << 10
+	maxAgentJSON = 256 << 10
+)
 
 // readJSON reads a request's body into v, a struct: one JSON object, nothing that v does not know. What cannot be read is a
 // fault of kind Malformed, a body over 64 KiB TooLarge.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxJSON))
+	return readJSONWithin(w, r, v, maxJSON)
+}
+
+// readJSONWithin is readJSON for a body of at most so many bytes.
+func readJSONWithin(w http.ResponseWriter, r *http.Request, v any, most int64) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, most))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
 	if err == nil {
@@ -33,7 +42,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 		}
 	}
 	if _, big := errors.AsType[*http.MaxBytesError](err); big {
-		return fault.Wrap(fault.TooLarge, "The body is over 64 KiB.", err)
+		return fault.Wrap(fault.TooLarge, "The body is over "+strconv.FormatInt(most>>10, 10)+" KiB.", err)
 	}
 	f := fault.Wrap(fault.Malformed, "The body must be one JSON object with the fields of the reference, and nothing else.", err)
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {

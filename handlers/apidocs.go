@@ -372,8 +372,8 @@ func (s *spec) operation(method, path string, op specOperation) (views.APIOperat
 		}
 	}
 	call := "curl "
-	if method == http.MethodDelete {
-		call += "-X DELETE "
+	if method == http.MethodDelete || method == http.MethodPut || method == http.MethodPatch {
+		call += "-X " + method + " "
 	}
 	call += s.Servers[0].URL + address + " \\\n     -H \"Authorization: Bearer $KEY\""
 	if method == http.MethodPost {

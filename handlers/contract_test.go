@@ -364,7 +364,13 @@ func TestExamplesAreReal(t *testing.T) {
 			for name, body := range examples {
 				requests++
 				to := path
-				if strings.Contains(path, "{id}") {
+				switch {
+				case strings.HasPrefix(path, "/api/v1/agents/{id}"):
+					to = strings.ReplaceAll(path, "{id}", s.newAgent("Example", false).ID.String())
+					if strings.HasSuffix(path, "/number") { // the example's number is nobody's
+						body = fmt.Appendf(nil, `{"number_id":%q}`, s.newNumber().ID)
+					}
+				case strings.Contains(path, "{id}"):
 					h, err := deps.Gates.Authorise(t.Context(), wallet.HoldRequest{
 						OrgID: s.org, Action: wallet.ActionSMS, Quantity: 2, Source: wallet.SourceAPI, Key: uuid.NewString(), Actor: audit.System("test"),
 					})
@@ -393,7 +399,8 @@ func TestEveryCodeIsExplained(t *testing.T) {
 	// No operation answers with these: they are of pages and of addresses that are no operation's.
 	elsewhere := []string{
 		"conflict", "declined", "method_not_allowed",
-		"price_changed", "credential_needed", "number_not_releasing", "number_not_waiting", "number_changed",
+		"price_changed", "credential_needed", "number_not_releasing", "number_not_waiting", "number_changed", "no_account", "caller_id_removing",
+		"calls_off", "not_callable", "under_way",
 	}
 	seen := 0
 	for _, folder := range []string{".", "../internal/auth", "../internal/wallet", "../internal/knowledge", "../internal/telephony"} {

@@ -41,6 +41,7 @@ type Deps struct {
 	Gates     *wallet.Gates
 	Messages  *telephony.Messages
 	Numbers   *telephony.Numbers
+	Agents    *telephony.Agents
 	Calls     *telephony.Calls
 	Payments  *payments.Service
 	Knowledge *knowledge.Service

@@ -33,11 +33,10 @@ func (s *site) newNumbers(gates *wallet.Gates, jobs telephony.JobInserter, log *
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	vault, err := telephony.NewVault(binary)
-	if err != nil {
+	if s.vault, err = telephony.NewVault(binary); err != nil {
 		s.t.Fatal(err)
 	}
-	o := telephony.NumbersOptions{DB: s.db, Gates: gates, Jobs: jobs, Vault: vault, Log: log, Now: time.Now, BaseURL: "http://127.0.0.1:8080"}
+	o := telephony.NumbersOptions{DB: s.db, Gates: gates, Jobs: jobs, Vault: s.vault, Log: log, Now: time.Now, BaseURL: "http://127.0.0.1:8080"}
 	if base != "" {
 		o.AccountSID, o.AuthToken, o.TwilioBase, o.VapiKey, o.VapiBase = twilioAccount, twilioToken, base, vapiKey, base+"/vapi"
 	}

@@ -136,6 +136,41 @@ func matrix(f fixture) map[string]rule {
 		"GET /credentials/remove":  pages(303, 403, 403, 200, 403, 200, 403),
 		"POST /credentials/remove": {status: [callers]int{303, 403, 403, 409, 403, 303, 403}, again: f.keepNumber}, // a number needs it
 
+		"GET /caller-ids":  pages(303, 200, 200, 200, 403, 200, 403),
+		"POST /caller-ids": {status: [callers]int{303, 403, 409, 409, 403, 409, 403}, form: url.Values{"phone_number": {"+447400123998"}}}, // no account to prove it to
+		"GET /caller-ids/{id}": {
+			status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: callerID, table: "caller_ids", again: f.keepNumber,
+		},
+		"GET /caller-ids/{id}/remove": {
+			status: [callers]int{303, 403, 200, 200, 403, 404, 403}, id: callerID, table: "caller_ids", again: f.keepNumber,
+		},
+		"POST /caller-ids/{id}/remove": {
+			status: [callers]int{303, 403, 303, 303, 403, 404, 403}, id: callerID, table: "caller_ids", again: f.keepNumber,
+		},
+
+		"GET /agents":      pages(303, 200, 200, 200, 403, 200, 403),
+		"POST /agents":     {status: [callers]int{303, 403, 303, 303, 403, 303, 403}, form: agentValues("key", uuid.NewString())},
+		"GET /agents/new":  pages(303, 403, 200, 200, 403, 200, 403),
+		"GET /agents/{id}": {status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: agentID, table: "agents", again: f.keepNumber},
+		"POST /agents/{id}": {
+			status: [callers]int{303, 403, 303, 303, 403, 404, 403}, id: agentID, table: "agents", form: agentValues(), again: f.keepNumber,
+		},
+		"POST /agents/{id}/link": {
+			status: [callers]int{303, 403, 303, 303, 403, 404, 403}, id: agentID, table: "agents", form: url.Values{"number": {numberID}}, again: f.keepNumber,
+		},
+		"POST /agents/{id}/unlink": {status: [callers]int{303, 403, 303, 303, 403, 404, 403}, id: agentID, table: "agents", again: f.keepNumber},
+		"POST /agents/{id}/call": { // nobody was told about it yet
+			status: [callers]int{303, 403, 409, 409, 403, 404, 403}, id: agentID, table: "agents", again: f.keepNumber,
+			form: url.Values{"to": {"+447400123456"}, "key": {uuid.NewString()}},
+		},
+		"POST /agents/{id}/call/quote": {
+			status: [callers]int{303, 403, 200, 200, 403, 404, 403}, id: agentID, table: "agents", form: url.Values{"to": {"+447400123456"}}, again: f.keepNumber,
+		},
+		"GET /agents/{id}/delete": {status: [callers]int{303, 403, 200, 200, 403, 404, 403}, id: agentID, table: "agents", again: f.keepNumber},
+		"POST /agents/{id}/delete": {
+			status: [callers]int{303, 403, 303, 303, 403, 404, 403}, id: agentID, table: "agents", form: url.Values{"then": {"keep"}}, again: f.keepNumber,
+		},
+
 		"GET /messages": pages(303, 200, 200, 200, 403, 200, 403),
 		"POST /messages": {
 			status: [callers]int{303, 403, 303, 303, 403, 402, 403}, form: url.Values{"to": {"+447400123456"}, "body": {"Hello"}, "key": {uuid.NewString()}},
@@ -264,6 +299,22 @@ func matrix(f fixture) map[string]rule {
 		"DELETE /api/v1/numbers/{id}": {
 			status: [callers]int{401, 403, 202, 202, 403, 404, 202}, id: numberID, table: "numbers", again: f.keepNumber,
 		},
+		"GET /api/v1/agents": pages(401, 200, 200, 200, 403, 200, 200),
+		"POST /api/v1/agents": {
+			status: [callers]int{401, 403, 201, 201, 403, 201, 201}, form: url.Values{"json": {`{"name":"Nights","first_message":"Hello","prompt":"Be kind."}`}},
+		},
+		"GET /api/v1/agents/{id}": {status: [callers]int{401, 200, 200, 200, 403, 404, 200}, id: agentID, table: "agents", again: f.keepNumber},
+		"PATCH /api/v1/agents/{id}": {
+			status: [callers]int{401, 403, 200, 200, 403, 404, 200}, id: agentID, table: "agents", again: f.keepNumber,
+			form: url.Values{"json": {`{"first_message":"Good evening","prompt":"Be brief."}`}},
+		},
+		"DELETE /api/v1/agents/{id}": { // with a number, and nobody said what becomes of it
+			status: [callers]int{401, 403, 409, 409, 403, 404, 409}, id: agentID, table: "agents", again: f.keepNumber,
+		},
+		"PUT /api/v1/agents/{id}/number": {
+			status: [callers]int{401, 403, 200, 200, 403, 404, 200}, id: agentID, table: "agents", form: url.Values{"json": {`{"number_id":"` + numberID + `"}`}}, again: f.keepNumber,
+		},
+		"DELETE /api/v1/agents/{id}/number": {status: [callers]int{401, 403, 200, 200, 403, 404, 200}, id: agentID, table: "agents", again: f.keepNumber},
 		"POST /api/v1/knowledge/search": {
 			status: [callers]int{401, 403, 200, 200, 403, 402, 200}, form: url.Values{"json": {`{"query":"saturdays"}`}},
 		},
@@ -300,7 +351,20 @@ type fixture struct {
 	deps                 handlers.Deps
 }
 
-const numberID = "0197c5a0-0000-7000-8000-000000000123"
+const (
+	numberID = "0197c5a0-0000-7000-8000-000000000123"
+	agentID  = "0197c5a0-0000-7000-8000-0000000000a9"
+	callerID = "0197c5a0-0000-7000-8000-00000000ca11"
+)
+
+// agentValues is the form of an agent as people send it, with further fields as name, value pairs.
+func agentValues(more ...string) url.Values {
+	form := url.Values{"name": {"Reception"}, "voice": {"Elliot"}, "active": {"yes"}, "first_message": {"Hello"}, "prompt": {"Be kind."}}
+	for i := 0; i+1 < len(more); i += 2 {
+		form.Set(more[i], more[i+1])
+	}
+	return form
+}
 
 const eventID, reasonGiven = "evt_harbour", "TICKET-9: the matrix"
 
@@ -478,11 +542,12 @@ func (f fixture) keepNumber() {
 		FROM credentials WHERE id = $2
 		ON CONFLICT (id) DO UPDATE SET state = 'active', step = '', next_at = NULL, releasing_at = NULL WHERE numbers.state <> 'active'`, f.org, f.credential, numberID)
 	dbtest.Super(f.t, f.dbURL, `
-		INSERT INTO agents (id, org_id, name, number_id, created_at, updated_at) SELECT '0197c5a0-0000-7000-8000-0000000000a9', $1, 'Reception', $2, now(), now()
-		ON CONFLICT (id) DO UPDATE SET number_id = $2 WHERE agents.number_id IS NULL`, f.org, numberID)
+		INSERT INTO agents (id, org_id, name, number_id, created_at, updated_at) SELECT $3, $1, 'Reception', $2, now(), now()
+		ON CONFLICT (id) DO UPDATE SET number_id = $2, deleted_at = NULL, active = true WHERE agents.number_id IS NULL`, f.org, numberID, agentID)
 	for _, sql := range []string{
 		`INSERT INTO caller_ids (id, org_id, phone_number, state, account_sid, created_by, created_at)
-		 VALUES ('0197c5a0-0000-7000-8000-00000000ca11', $1, '+447400123456', 'waiting', 'AC1', 'system:test', now()) ON CONFLICT DO NOTHING`,
+		 VALUES ('` + callerID + `', $1, '+447400123456', 'waiting', 'AC1', 'system:test', now())
+		 ON CONFLICT (id) DO UPDATE SET state = 'waiting', ended_at = NULL WHERE caller_ids.state <> 'waiting'`,
 		`INSERT INTO calls (id, org_id, direction, number_id, our_number, party, state, ceiling_seconds, covered_seconds, key, fingerprint, actor, created_at, ended_at)
 		 VALUES ('0197c5a0-0000-7000-8000-0000000ca115', $1, 'inbound', '0197c5a0-0000-7000-8000-000000000123', '+447400123456', '+447400123999', 'refused', 0, 0,
 		         'fixture', sha256('fixture'), 'system:test', now(), now()) ON CONFLICT DO NOTHING`,
@@ -857,6 +922,50 @@ func TestRowsOfOthersDoNotExist(t *testing.T) {
 		return err
 	}
 	behind["DELETE /api/v1/numbers/{id}"] = behind["POST /numbers/{id}/release"]
+	agents := func(do func(who auth.Identity, id uuid.UUID) error) func(auth.Identity) error {
+		return func(who auth.Identity) error {
+			f.keepNumber() // which another of these may have taken away
+			return do(who, uuid.MustParse(agentID))
+		}
+	}
+	behind["GET /agents/{id}"] = agents(func(who auth.Identity, id uuid.UUID) error {
+		_, err := f.agents.Agent(t.Context(), who.OrgID, id)
+		return err
+	})
+	// Before a call is placed its agent is read: a call by another organisation's is refused as one by nobody.
+	for _, name := range []string{"GET /api/v1/agents/{id}", "GET /agents/{id}/delete", "POST /agents/{id}/call", "POST /agents/{id}/call/quote"} {
+		behind[name] = behind["GET /agents/{id}"]
+	}
+	behind["POST /agents/{id}"] = agents(func(who auth.Identity, id uuid.UUID) error {
+		fields := telephony.AgentFields{Name: "Reception", Voice: telephony.Voices[0], FirstMessage: "Hello", Prompt: "Be kind."}
+		_, err := f.agents.Edit(t.Context(), who.OrgID, id, fields, who.Actor())
+		return err
+	})
+	behind["PATCH /api/v1/agents/{id}"] = behind["POST /agents/{id}"]
+	behind["POST /agents/{id}/link"] = agents(func(who auth.Identity, id uuid.UUID) error {
+		_, err := f.agents.Link(t.Context(), who.OrgID, id, uuid.MustParse(numberID), who.Actor())
+		return err
+	})
+	behind["PUT /api/v1/agents/{id}/number"] = behind["POST /agents/{id}/link"]
+	behind["POST /agents/{id}/unlink"] = agents(func(who auth.Identity, id uuid.UUID) error {
+		_, err := f.agents.Unlink(t.Context(), who.OrgID, id, who.Actor())
+		return err
+	})
+	behind["DELETE /api/v1/agents/{id}/number"] = behind["POST /agents/{id}/unlink"]
+	behind["POST /agents/{id}/delete"] = agents(func(who auth.Identity, id uuid.UUID) error {
+		return f.agents.Delete(t.Context(), who.OrgID, id, true, who.Actor())
+	})
+	behind["DELETE /api/v1/agents/{id}"] = behind["POST /agents/{id}/delete"]
+	behind["GET /caller-ids/{id}"] = func(who auth.Identity) error {
+		f.keepNumber()
+		_, err := f.agents.CallerID(t.Context(), who.OrgID, uuid.MustParse(callerID))
+		return err
+	}
+	behind["GET /caller-ids/{id}/remove"] = behind["GET /caller-ids/{id}"]
+	behind["POST /caller-ids/{id}/remove"] = func(who auth.Identity) error {
+		f.keepNumber()
+		return f.agents.RemoveCallerID(t.Context(), who.OrgID, uuid.MustParse(callerID), who.Actor())
+	}
 	rules := matrix(f)
 	before := f.state()
 	ids := 0

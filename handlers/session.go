@@ -33,6 +33,8 @@ const (
 	cookieAge = 7 * 24 * time.Hour
 	// maxForm is the largest form, in bytes.
 	maxForm = 64 << 10
+	// maxAgentForm is the largest form of an agent: its prompt may have characters that a form writes as a dozen bytes.
+	maxAgentForm = 256 << 10
 	// minSessionKey is the shortest key, in bytes.
 	minSessionKey = 32
 	csrfBytes     = 32
@@ -157,7 +159,11 @@ func (a *app) checkForm(r *http.Request, v *visit) error {
 	if v.route.Pattern == uploadPath {
 		return a.checkUpload(r, v)
 	}
-	r.Body = http.MaxBytesReader(v.out.ResponseWriter, r.Body, maxForm)
+	most := int64(maxForm)
+	if v.route.Pattern == agentsPath || v.route.Pattern == agentsPath+"/{id}" {
+		most = maxAgentForm
+	}
+	r.Body = http.MaxBytesReader(v.out.ResponseWriter, r.Body, most)
 	if err := r.ParseForm(); err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return fault.Wrap(fault.TooLarge, "The form is larger than anything we ask for.", err)

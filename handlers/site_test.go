@@ -63,8 +63,12 @@ type site struct {
 	twilio *sandbox.Twilio
 	vapi   *sandbox.Vapi
 	box    string // where the stand-ins are
+	// vault opens the credentials at the providers.
+	vault *telephony.Vault
 	// numbers are the site's; no job of theirs runs by itself: see ready.
 	numbers *telephony.Numbers
+	// agents are the site's; no job of theirs runs by itself either: see told.
+	agents *telephony.Agents
 }
 
 // logBuffer collects the log of a server.
@@ -171,8 +175,12 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 		})
 		return checks, err
 	}
+	if s.agents, err = telephony.NewAgents(s.agentOptions(deps.Gates, jobs, log, texts.APIBase)); err != nil {
+		t.Fatal(err)
+	}
+	deps.Agents = s.agents
 	voice := telephony.CallsOptions{
-		DB: s.db, Gates: deps.Gates, Log: log, Now: time.Now, VapiKey: "vapi-key-0123456789", VapiBase: o.stripe + "/vapi",
+		DB: s.db, Gates: deps.Gates, Log: log, Now: time.Now, VapiKey: vapiKey, VapiBase: o.stripe + "/vapi",
 		Events: telephony.VapiEvents{BaseURL: deps.BaseURL, Secret: vapiSecret},
 	}
 	if deps.Calls, err = telephony.NewCalls(voice); err != nil {

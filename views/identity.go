@@ -66,6 +66,10 @@ func (c ScopeChoice) words() string {
 		return "Buy and release phone numbers"
 	case "knowledge:read":
 		return "Search the knowledge base"
+	case "agents:read":
+		return "See phone agents"
+	case "agents:write":
+		return "Make, change and delete phone agents"
 	}
 	return c.Name
 }

@@ -73,20 +73,7 @@ func (n PhoneNumber) Moves() bool {
 
 // Seen is what its live part shows: an answer with the same keeps what is there.
 func (n PhoneNumber) Seen() string {
-	return string(n.State) + "." + n.Step + "." + n.FailedStep + "." + n.noteMark()
-}
-
-// noteMark tells one note from another; it is no secret and no proof.
-func (n PhoneNumber) noteMark() string {
-	if n.Note == "" {
-		return ""
-	}
-	return strings.ToLower(strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' {
-			return r
-		}
-		return -1
-	}, n.Note[:min(len(n.Note), 24)]))
+	return string(n.State) + "." + n.Step + "." + n.FailedStep + "." + noteMark(n.Note)
 }
 
 func (n PhoneNumber) state() ui.StateProps {

@@ -60,6 +60,7 @@ var sitePages = []ui.NavItem{
 	{Label: "Dashboard", Href: "/dashboard", Icon: ui.IconDashboard},
 	{Label: "Wallet", Href: "/wallet", Icon: ui.IconWallet},
 	{Label: "Numbers", Href: "/numbers", Icon: ui.IconNumber},
+	{Label: "Agents", Href: "/agents", Icon: ui.IconAgent},
 	{Label: "Messages", Href: "/messages", Icon: ui.IconMessage},
 	{Label: "Knowledge", Href: "/knowledge", Icon: ui.IconKnowledge},
 }
@@ -85,7 +86,7 @@ func nav(m PageMeta) []ui.NavItem {
 		items = append(items, opsPages...)
 	}
 	for i := range items {
-		items[i].Current = m.Path == items[i].Href || strings.HasPrefix(m.Path, items[i].Href+"/") || items[i].Href == "/numbers" && strings.HasPrefix(m.Path, "/credentials")
+		items[i].Current = m.Path == items[i].Href || strings.HasPrefix(m.Path, items[i].Href+"/") || items[i].Href == "/numbers" && (strings.HasPrefix(m.Path, "/credentials") || strings.HasPrefix(m.Path, "/caller-ids"))
 	}
 	return items
 }
@@ -150,6 +151,16 @@ const (
 	FragmentNumbers      Fragment = "numbers"
 	FragmentNumber       Fragment = "number"
 	FragmentComparison   Fragment = "comparison"
+	// FragmentAgents is the list of agents, FragmentAgent how one stands, FragmentAgentCall its test call (it swaps itself into its
+	// place), FragmentCallCost what such a call may come to, and FragmentCallState how one that was placed goes.
+	FragmentAgents    Fragment = "agents"
+	FragmentAgent     Fragment = "agent"
+	FragmentAgentCall Fragment = "agent-call"
+	FragmentCallCost  Fragment = "call-cost"
+	FragmentCallState Fragment = "call-state"
+	// FragmentCallerIDs is the list of numbers that may be shown, FragmentCallerID how one of them stands.
+	FragmentCallerIDs Fragment = "caller-ids"
+	FragmentCallerID  Fragment = "caller-id"
 	// FragmentCompose is the form for a text, and FragmentMessageQuote what the text in it would cost.
 	FragmentCompose      Fragment = "compose"
 	FragmentMessageQuote Fragment = "message-quote"

@@ -127,12 +127,13 @@ func create(t testing.TB, how string) string {
 	if err := admin(t.Context(), "CREATE DATABASE "+name+how); err != nil {
 		t.Fatal(err)
 	}
+	address := srv.URL(name)
 	t.Cleanup(func() {
-		if err := admin(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+		if err := errors.Join(leave(address), admin(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)")); err != nil {
 			t.Error(err)
 		}
 	})
-	return srv.URL(name)
+	return address
 }
 
 // Clock is a clock that tests move by hand. Its zero value stands still at a fixed moment.
@@ -204,13 +205,38 @@ func Select(t testing.TB, databaseURL string, dest any, query string, args ...an
 	})
 }
 
+// supers holds a connection for each database, by its address: a new one would read the whole catalogue again.
+var supers sync.Map
+
 func asSuper(t testing.TB, databaseURL string, fn func(*sqlx.DB) error) {
 	t.Helper()
-	pool, err := sqlx.ConnectContext(context.Background(), "postgres", databaseURL)
-	if err != nil {
+	pool, held := supers.Load(databaseURL)
+	if !held {
+		opened, err := sqlx.Open("postgres", databaseURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened.SetMaxIdleConns(1)
+		if pool, held = supers.LoadOrStore(databaseURL, opened); held {
+			if err := opened.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// The database may have been stopped and started since: that is found out before fn is run, which may not be repeated.
+	if err := pool.(*sqlx.DB).PingContext(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(fn(pool), pool.Close()); err != nil {
+	if err := fn(pool.(*sqlx.DB)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// leave closes what asSuper keeps of a database.
+func leave(databaseURL string) error {
+	pool, held := supers.LoadAndDelete(databaseURL)
+	if !held {
+		return nil
+	}
+	return pool.(*sqlx.DB).Close()
 }

@@ -35,13 +35,15 @@ const (
 	NumbersRead
 	NumbersWrite
 	KnowledgeRead
+	AgentsRead
+	AgentsWrite
 
 	NoScopes  Scopes = 0
-	AllScopes        = WalletRead | HoldsWrite | MessagesWrite | CallsWrite | NumbersRead | NumbersWrite | KnowledgeRead
+	AllScopes        = WalletRead | HoldsWrite | MessagesWrite | CallsWrite | NumbersRead | NumbersWrite | KnowledgeRead | AgentsRead | AgentsWrite
 )
 
 // ScopeNames are all scopes as people write them, in order; the first is 1<<0.
-var ScopeNames = []string{"wallet:read", "holds:write", "messages:write", "calls:write", "numbers:read", "numbers:write", "knowledge:read"}
+var ScopeNames = []string{"wallet:read", "holds:write", "messages:write", "calls:write", "numbers:read", "numbers:write", "knowledge:read", "agents:read", "agents:write"}
 
 // Has reports whether all of want are in s.
 func (s Scopes) Has(want Scopes) bool { return s&want == want }
@@ -78,7 +80,7 @@ func (r Role) scopes() Scopes {
 	case RoleOwner, RoleMember:
 		return AllScopes
 	case RoleViewer:
-		return WalletRead | NumbersRead | KnowledgeRead
+		return WalletRead | NumbersRead | KnowledgeRead | AgentsRead
 	}
 	return NoScopes
 }

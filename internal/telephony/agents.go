@@ -397,7 +397,17 @@ func (s *Agents) change(ctx context.Context, org, id uuid.UUID, fn func(ctx cont
 //
 // Faults: Invalid with its field; NotFound.
 func (s *Agents) Edit(ctx context.Context, org, id uuid.UUID, fields AgentFields, actor audit.Actor) (Agent, error) {
+	return s.Change(ctx, org, id, func(AgentFields) (AgentFields, error) { return fields, nil }, actor)
+}
+
+// Change is Edit where what an agent becomes follows from what it is: fn gets that as it stands in the transaction, so that of
+// two who change different things at once neither undoes the other's. An error of fn is given back, and nothing is changed.
+func (s *Agents) Change(ctx context.Context, org, id uuid.UUID, fn func(AgentFields) (AgentFields, error), actor audit.Actor) (Agent, error) {
 	return s.change(ctx, org, id, func(ctx context.Context, tx *db.Tx, a Agent) error {
+		fields, err := fn(a.AgentFields)
+		if err != nil {
+			return err
+		}
 		if err := s.check(ctx, tx, org, &fields); err != nil {
 			return err
 		}
@@ -441,11 +451,16 @@ func (s *Agents) Link(ctx context.Context, org, id, number uuid.UUID, actor audi
 		if !errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("couldn't see who has the number: %w", err)
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE agents SET number_id = $2, updated_at = $3 WHERE id = $1`, id, number, tx.Now); err != nil {
-			return fmt.Errorf("couldn't link the number: %w", err)
-		}
-		return a.record(ctx, tx, "agent.linked", actor, map[string]any{"number_id": number.String(), "phone_number": n.PhoneNumber})
+		return a.linkIn(ctx, tx, n, actor)
 	})
+}
+
+// linkIn has the agent answer a number that may be used.
+func (a *Agent) linkIn(ctx context.Context, tx *db.Tx, n Number, actor audit.Actor) error {
+	if _, err := tx.ExecContext(ctx, `UPDATE agents SET number_id = $2, updated_at = $3 WHERE id = $1`, a.ID, n.ID, tx.Now); err != nil {
+		return fmt.Errorf("couldn't link the number: %w", err)
+	}
+	return a.record(ctx, tx, "agent.linked", actor, map[string]any{"number_id": n.ID.String(), "phone_number": n.PhoneNumber})
 }
 
 // Unlink takes its number from an agent. Calls under way go on. It is safe to repeat.
@@ -477,18 +492,23 @@ func (s *Agents) Delete(ctx context.Context, org, id uuid.UUID, unlink bool, act
 				Public: fmt.Sprintf("%s answers %s. Say that the number is to be without an agent, or unlink it first.", a.Name, a.PhoneNumber.String),
 			}
 		}
-		if err := a.unlinkIn(ctx, tx, actor); err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, `
-			UPDATE agents SET deleted_at = $2, active = false, revision = revision + 1, sync_at = $2, sync_tries = 0, sync_state = 'waiting', sync_note = '', updated_at = $2
-			WHERE id = $1`, id, tx.Now); err != nil {
-			return fmt.Errorf("couldn't delete the agent: %w", err)
-		}
-		a.Revision++
-		return s.told(ctx, tx, a, "agent.deleted", actor, nil)
+		return s.deleteIn(ctx, tx, a, actor)
 	})
 	return err
+}
+
+// deleteIn takes its number from an agent that is there, and deletes it.
+func (s *Agents) deleteIn(ctx context.Context, tx *db.Tx, a Agent, actor audit.Actor) error {
+	if err := a.unlinkIn(ctx, tx, actor); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `
+		UPDATE agents SET deleted_at = $2, active = false, revision = revision + 1, sync_at = $2, sync_tries = 0, sync_state = 'waiting', sync_note = '', updated_at = $2
+		WHERE id = $1`, a.ID, tx.Now); err != nil {
+		return fmt.Errorf("couldn't delete the agent: %w", err)
+	}
+	a.Revision++
+	return s.told(ctx, tx, a, "agent.deleted", actor, nil)
 }
 
 // Agent gives one agent of an organisation; NotFound for another's, and for one that was deleted.

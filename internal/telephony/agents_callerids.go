@@ -298,6 +298,24 @@ func (s *Agents) CallerIDs(ctx context.Context, org uuid.UUID) (list []CallerID,
 	return list, err
 }
 
+func errNoCallerID() error { return fault.New(fault.NotFound, "There is no such number.") }
+
+// CallerID gives one number of an organisation's that was proven, is being, or could not be; NotFound for another's.
+func (s *Agents) CallerID(ctx context.Context, org, id uuid.UUID) (c CallerID, err error) {
+	err = s.o.DB.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
+		var found []CallerID
+		if err := tx.SelectContext(ctx, &found, `SELECT `+callerIDColumns+` FROM caller_ids WHERE org_id = $1 AND id = $2`, org, id); err != nil {
+			return fmt.Errorf("couldn't read the caller id: %w", err)
+		}
+		if len(found) == 0 {
+			return errNoCallerID()
+		}
+		c = found[0]
+		return nil
+	})
+	return c, err
+}
+
 // RemoveCallerID gives a proven number up: no agent shows it from now on, and Twilio forgets it. It is safe to repeat.
 // NotFound for another organisation's.
 func (s *Agents) RemoveCallerID(ctx context.Context, org, id uuid.UUID, actor audit.Actor) error {
@@ -311,7 +329,7 @@ func (s *Agents) RemoveCallerID(ctx context.Context, org, id uuid.UUID, actor au
 			return fmt.Errorf("couldn't read the caller id: %w", err)
 		}
 		if len(found) == 0 {
-			return fault.New(fault.NotFound, "There is no such number.")
+			return errNoCallerID()
 		}
 		if c = found[0]; c.EndedAt != nil || c.State == CallerIDRemoving {
 			return nil

@@ -93,13 +93,18 @@ func TestCallerIDs(t *testing.T) {
 	if theirs, err := agents.CallerIDs(t.Context(), s.other); err != nil || len(theirs) != 0 {
 		t.Errorf("they see %+v, %v", theirs, err)
 	}
+	if one, err := agents.CallerID(t.Context(), s.org, c2.ID); err != nil || one.State != telephony.CallerIDVerified || one.PhoneNumber != "+447400123999" {
+		t.Errorf("alone it is %+v, %v", one, err)
+	}
+	_, err = agents.CallerID(t.Context(), s.other, c2.ID)
+	wantFault(t, "reading another's", err, fault.NotFound, "")
 	wantFault(t, "removing another's", agents.RemoveCallerID(t.Context(), s.other, c2.ID, audit.System("test")), fault.NotFound, "")
 
 	// Nobody types the code of the first, and it is given up.
 	s.clock.Advance(16 * time.Minute)
 	sweep()
-	if got := state(c.ID); got != "failed" {
-		t.Errorf("after a quarter of an hour it is %s", got)
+	if one, err := agents.CallerID(t.Context(), s.org, c.ID); err != nil || one.State != telephony.CallerIDFailed || !strings.Contains(one.Note, "in time") {
+		t.Errorf("after a quarter of an hour it is %+v, %v", one, err)
 	}
 	// Twilio does not forget at once: it is tried again, and nobody shows the number meanwhile.
 	s.faults(sandbox.Fault{Match: "DELETE /2010-04-01/Accounts/*/OutgoingCallerIds/*", Do: sandbox.Fault500})

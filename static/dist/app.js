@@ -39,10 +39,26 @@
     if (problem && words) problem.replaceChildren(words.content.cloneNode(true))
   }
 
+  // How long a text is of what it may be, in characters as the server counts them. What is too long is said, never cut.
+  const countText = (input) => {
+    const el = document.querySelector(`[data-counts="${CSS.escape(input.id)}"]`)
+    if (!el) return
+    const length = [...input.value].length
+    const most = Number(el.dataset.most)
+    const figure = (n) => n.toLocaleString(language)
+    el.textContent = `${figure(length)} of ${figure(most)} characters${length > most ? `, ${figure(length - most)} too many` : ''}`
+    el.classList.toggle('text-bad', length > most)
+    el.classList.toggle('text-muted', length <= most)
+  }
+
   const settled = () => {
     localise(document)
     markFields()
   }
+
+  document.addEventListener('input', (event) => {
+    if (event.target.id) countText(event.target)
+  })
 
   document.addEventListener('htmx:afterSettle', settled)
   document.addEventListener('htmx:oobAfterSwap', settled)
