@@ -96,17 +96,15 @@ func (x *exchange) said(args ...string) string {
 }
 
 // api asks the site's API as the organisation, and decodes the answer.
-func (l *line) api(method, path string, body, into any) (status int) {
+func (l *line) api(method, path string, body, into any) {
 	l.ex.t.Helper()
-	status, err := l.try(method, path, body, into)
-	if err != nil {
+	if err := l.try(method, path, uuid.NewString(), body, into); err != nil {
 		l.ex.t.Fatal(err)
 	}
-	return status
 }
 
-// try is api, where the answer may be lost.
-func (l *line) try(method, path string, body, into any) (status int, err error) {
+// try is api with an idempotency key, where the answer may be lost.
+func (l *line) try(method, path, key string, body, into any) (err error) {
 	l.ex.t.Helper()
 	var raw []byte
 	if body != nil {
@@ -119,23 +117,25 @@ func (l *line) try(method, path string, body, into any) (status int, err error) 
 		l.ex.t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+l.key)
-	if method == http.MethodPost {
+	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Idempotency-Key", uuid.NewString())
+	}
+	if method == http.MethodPost {
+		req.Header.Set("Idempotency-Key", key)
 	}
 	res, err := (&http.Client{Timeout: longest}).Do(req)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer res.Body.Close()
 	answer, err := io.ReadAll(res.Body)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if err := json.Unmarshal(answer, into); err != nil || res.StatusCode >= 300 {
-		return 0, fmt.Errorf("%s %s: %s\n%s", method, path, res.Status, answer)
+		return fmt.Errorf("%s %s: %s\n%s", method, path, res.Status, answer)
 	}
-	return res.StatusCode, nil
+	return nil
 }
 
 // phone is a number as the API shows it, and as its row has it.
@@ -147,7 +147,6 @@ type phone struct {
 	State  string `db:"state"          json:"state"`
 	Step   string `db:"step"           json:"-"`
 	Failed string `db:"failed_step"    json:"-"`
-	Tries  int    `db:"tries"          json:"-"`
 	Note   string `db:"note"           json:"-"`
 }
 
@@ -177,7 +176,7 @@ func (p *phone) release() {
 // look reads the number's row.
 func (p *phone) look() *phone {
 	p.line.ex.t.Helper()
-	p.line.ex.one(p, `SELECT state, step, failed_step, tries, note FROM numbers WHERE id = $1`, p.ID)
+	p.line.ex.one(p, `SELECT state, step, failed_step, note FROM numbers WHERE id = $1`, p.ID)
 	return p
 }
 
@@ -194,37 +193,40 @@ func (x *exchange) hasten() {
 	x.t.Helper()
 	x.alter(`UPDATE telephony_accounts SET asked_at = asked_at - interval '3 minutes' WHERE busy_until IS NULL`)
 	x.alter(`UPDATE numbers SET asked_at = asked_at - interval '3 minutes', next_at = next_at - interval '20 minutes' WHERE step <> '' AND busy_until IS NULL AND next_at > now()`)
+	x.alter(`UPDATE calls SET asked_at = asked_at - interval '3 minutes', look_at = look_at - interval '20 minutes' WHERE state IN ('placing', 'unknown') AND look_at > now()`)
 	x.alter(`INSERT INTO river_job (kind, args, max_attempts, state) VALUES ('sweep', '{}', 1, 'available')`)
+	x.alter(`INSERT INTO river_job (kind, args, max_attempts, state, queue) VALUES ('calls', '{}', 1, 'available', 'calls')`)
 }
 
 // comesTo waits until the number has come to a state at which nothing is left to be done.
 func (p *phone) comesTo(state string) {
 	p.line.ex.t.Helper()
+	p.line.ex.hastening("number "+p.ID+" to be "+state, func() bool { return p.look().Step == "" })
+	if p.State != state {
+		p.line.ex.t.Fatalf("number %s is %s, failed at %q: %s; want %s", p.ID, p.State, p.Failed, p.Note, state)
+	}
+}
+
+// hastening waits while time passes for what waits.
+func (x *exchange) hastening(what string, ok func() bool) {
+	x.t.Helper()
 	var hastened time.Time
-	err := poll(func() bool {
-		if p.look(); p.Step == "" {
+	until(x.t, what, func() bool {
+		if ok() {
 			return true
 		}
-		if time.Since(hastened) > 250*time.Millisecond {
-			p.line.ex.hasten()
+		if time.Since(hastened) > 400*time.Millisecond {
+			x.hasten()
 			hastened = time.Now()
 		}
 		return false
 	})
-	if err != nil || p.State != state {
-		p.line.ex.t.Fatalf("number %s is %s at %q, failed at %q: %s; want %s (%v)", p.ID, p.State, p.Step, p.Failed, p.Note, state, err)
-	}
 }
 
-// comesBy waits until the number is at a step that waits to be tried again.
-func (p *phone) comesBy(step string) {
-	p.line.ex.t.Helper()
-	until(p.line.ex.t, "the number to wait at "+step, func() bool { p.look(); return p.Step == step && p.Tries > 0 })
-}
-
-// dies has the worker killed at a point of a number's step, and makes time pass for what it had in hand.
+// dies waits until the worker is killed at the point that it was armed for, and makes time pass for what it had in hand.
 func (x *exchange) dies() {
 	x.t.Helper()
+	x.hastening("the worker to be killed", func() bool { return !x.worker.runs() })
 	x.worker.killed()
 	until(x.t, "the dead worker's transactions to be gone", func() bool {
 		return x.number(`SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'`) == 0
