@@ -126,7 +126,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 		StripeKey: cfg.StripeSecretKey.Reveal(), StripeBase: cfg.StripeAPIBase, WebhookSecrets: secrets,
 		CheckoutOrigins: checkoutOrigins(cfg), BaseURL: cfg.BaseURL, FreezeOnDispute: cfg.FreezeOnDispute,
 		DocumentOrigins: documentOrigins(cfg), CollectVATNumber: cfg.CollectVATNumber,
-		Min: money.Pence(cfg.TopUpMinPence), Max: money.Pence(cfg.TopUpMaxPence),
+		Min: money.Pence(cfg.TopUpMinPence), Max: money.Pence(cfg.TopUpMaxPence), MayClose: telephony.MayClose,
 	})
 	return a, err
 }

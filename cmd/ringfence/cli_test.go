@@ -126,7 +126,7 @@ func TestCommands(t *testing.T) {
 		{name: "seed in production", args: []string{"seed"}, env: production(e), code: 1, says: []string{"development only"}},
 		{name: "bench in production", args: []string{"bench", "prepare", "--top-ups", "1"}, env: production(e), code: 1, says: []string{"development only"}},
 		{name: "sandbox in production", args: []string{"sandbox"}, env: production(e), code: 1, says: []string{"development only"}},
-		{name: "doctor", args: []string{"doctor"}, code: 0, says: []string{"[secret]", "RINGFENCE_ADDR", "ok      database"}},
+		{name: "doctor", args: []string{"doctor"}, code: 0, says: []string{"[secret]", "RINGFENCE_ADDR", "ok      database", "note    twilio", "note    vapi"}},
 		{name: "doctor without a database", args: []string{"doctor"}, env: environment{"DATABASE_URL": unreachable}, code: 1, says: []string{"FAILED  database"}},
 		{name: "doctor with a bad setting", args: []string{"doctor"}, env: environment{"RINGFENCE_ADDR": "x"}, code: 2, says: []string{"RINGFENCE_ADDR"}},
 		{name: "a database that is not there", args: []string{"migrate"}, env: environment{"DATABASE_URL": unreachable}, code: 1},

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"ringfence/db/embedded"
@@ -71,9 +72,13 @@ func diagnoses(cfg config.Config, e *env) []diagnosis {
 		}})
 	}
 	list = append(list, diagnosis{"mail", cfg.SMTPURL.IsSet() && cfg.LocalMailAddr() == "", func(ctx context.Context) (string, error) { return checkMail(ctx, cfg, e) }})
-	hosted := cfg.SandboxAddr != "" && cfg.StripeAPIBase == "http://"+cfg.SandboxAddr // `serve` starts it
+	hosted := func(base string) bool { // `serve` starts it
+		return cfg.SandboxAddr != "" && (base == "http://"+cfg.SandboxAddr || strings.HasPrefix(base, "http://"+cfg.SandboxAddr+"/"))
+	}
 	return append(list,
-		diagnosis{"stripe", !hosted, func(ctx context.Context) (string, error) { return checkStripe(ctx, cfg) }},
+		diagnosis{"stripe", !hosted(cfg.StripeAPIBase), func(ctx context.Context) (string, error) { return checkStripe(ctx, cfg) }},
+		diagnosis{"twilio", cfg.TwilioAccountSID != "" && !hosted(cfg.TwilioAPIBase), func(ctx context.Context) (string, error) { return checkTwilio(ctx, cfg) }},
+		diagnosis{"vapi", cfg.VapiAPIKey.IsSet() && !hosted(cfg.VapiAPIBase), func(ctx context.Context) (string, error) { return checkVapi(ctx, cfg) }},
 		diagnosis{"address", false, func(ctx context.Context) (string, error) {
 			l, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Addr)
 			if err != nil {
@@ -116,20 +121,43 @@ func checkMail(ctx context.Context, cfg config.Config, e *env) (string, error) {
 
 // checkStripe asks Stripe who the key belongs to by way of the cheapest list there is.
 func checkStripe(ctx context.Context, cfg config.Config) (string, error) {
+	return checkProvider(ctx, cfg.StripeAPIBase, "/v1/events?limit=1", func(r *http.Request) { r.SetBasicAuth(cfg.StripeSecretKey.Reveal(), "") })
+}
+
+// checkTwilio asks Twilio about the account itself.
+func checkTwilio(ctx context.Context, cfg config.Config) (string, error) {
+	if cfg.TwilioAccountSID == "" {
+		return "off: TWILIO_ACCOUNT_SID is not set, so there are no texts and no numbers", nil
+	}
+	return checkProvider(ctx, cfg.TwilioAPIBase, "/2010-04-01/Accounts/"+cfg.TwilioAccountSID+".json", func(r *http.Request) {
+		r.SetBasicAuth(cfg.TwilioAccountSID, cfg.TwilioAuthToken.Reveal())
+	})
+}
+
+// checkVapi asks Vapi for an assistant, whichever.
+func checkVapi(ctx context.Context, cfg config.Config) (string, error) {
+	if !cfg.VapiAPIKey.IsSet() {
+		return "off: VAPI_API_KEY is not set, so there are no agents, calls and numbers", nil
+	}
+	return checkProvider(ctx, cfg.VapiAPIBase, "/assistant?limit=1", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+cfg.VapiAPIKey.Reveal()) })
+}
+
+// checkProvider asks a provider for something that only our key gets, and changes nothing there.
+func checkProvider(ctx context.Context, base, path string, identify func(*http.Request)) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, cfg.StripeAPIBase+"/v1/events?limit=1", http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, http.NoBody)
 	if err != nil {
-		return "", fmt.Errorf("STRIPE_API_BASE: %w", err)
+		return "", fmt.Errorf("%s is no address: %w", base, err)
 	}
-	req.SetBasicAuth(cfg.StripeSecretKey.Reveal(), "")
+	identify(req)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return "", fmt.Errorf("couldn't reach %s (in development `ringfence serve` starts the sandbox there): %w", cfg.StripeAPIBase, err)
+		return "", fmt.Errorf("couldn't reach %s (in development `ringfence serve` starts the sandbox there): %w", base, err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s refused the key: %s", cfg.StripeAPIBase, res.Status)
+		return "", fmt.Errorf("%s refused the key: %s", base, res.Status)
 	}
-	return cfg.StripeAPIBase + " answers and takes the key", nil
+	return base + " answers and takes the key", nil
 }

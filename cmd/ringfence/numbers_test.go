@@ -1,12 +1,14 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
 
 	"ringfence/db/dbtest"
 	"ringfence/internal/audit"
+	"ringfence/internal/fault"
 	"ringfence/internal/telephony"
 )
 
@@ -46,12 +48,18 @@ func TestNumbersByJobs(t *testing.T) {
 	if c, err := a.numbers.Compare(t.Context()); err != nil || !c.Clean() || c.Numbers != 1 {
 		t.Errorf("%+v, %v", c, err)
 	}
+	if _, err := a.payments.PlanClosing(t.Context(), org); !fault.Is(err, fault.Conflict) || !strings.Contains(fault.As(err).Public, n.PhoneNumber) {
+		t.Errorf("with a number the account can be closed: %v", err)
+	}
 	if _, err := a.numbers.Release(t.Context(), telephony.ReleaseRequest{OrgID: org, Number: n.ID, Actor: audit.System("test")}); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the number is released", at(telephony.NumberReleased))
 	if c, err := a.numbers.Compare(t.Context()); err != nil || !c.Clean() {
 		t.Errorf("%+v, %v", c, err)
+	}
+	if _, err := a.payments.PlanClosing(t.Context(), org); err != nil {
+		t.Errorf("without one it cannot: %v", err)
 	}
 	p.verify(t)
 }

@@ -54,3 +54,40 @@ func TestSandboxTakesMail(t *testing.T) {
 		t.Errorf("mail is taken at %q; the log: %s", taking, &log)
 	}
 }
+
+// TestDoctorAsksProviders: what a key opens is said, a key that opens nothing fails where a provider is no sandbox of ours, and
+// no secret is told.
+func TestDoctorAsksProviders(t *testing.T) {
+	t.Parallel()
+	p := serve(t)
+	code, out, log := p.run(t, "doctor")
+	if code != 0 {
+		t.Errorf("exits %d:\n%s%s", code, out, log)
+	}
+	for _, name := range []string{"stripe", "twilio", "vapi"} {
+		if line := diagnosed(out, name); !strings.HasPrefix(line, "ok") || !strings.HasSuffix(line, "answers and takes the key") {
+			t.Errorf("of %s it says %q", name, line)
+		}
+	}
+	elsewhere := environment{"RINGFENCE_SANDBOX_ADDR": freeAddr(t), "STRIPE_API_BASE": p.sandboxBase(), "TWILIO_API_BASE": p.sandboxBase(), "VAPI_API_BASE": p.sandboxBase() + "/vapi"}
+	wrong := p.with(elsewhere).with(environment{"TWILIO_ACCOUNT_SID": "AC" + strings.Repeat("0", 32), "TWILIO_AUTH_TOKEN": canary + "0123456789abcdef", "VAPI_API_KEY": canary + "0123456789abcdef"})
+	code, out, log = wrong.run(t, "doctor")
+	for _, name := range []string{"twilio", "vapi"} {
+		if line := diagnosed(out, name); !strings.HasPrefix(line, "FAILED") || !strings.Contains(line, "refused the key") {
+			t.Errorf("of %s with another key it says %q", name, line)
+		}
+	}
+	if code != 1 || strings.Contains(out+log, canary) {
+		t.Errorf("exits %d, or tells a secret:\n%s%s", code, out, log)
+	}
+}
+
+// diagnosed is what doctor says of one thing, from its verdict on.
+func diagnosed(out, name string) string {
+	for line := range strings.Lines(out) {
+		if verdict := strings.Fields(line); len(verdict) > 2 && verdict[1] == name && (verdict[0] == "ok" || verdict[0] == "note" || verdict[0] == "FAILED") {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
+}

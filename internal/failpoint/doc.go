@@ -6,7 +6,7 @@
 // in order. The file is read at each point, so points are armed while the process runs.
 package failpoint
 
-// The points of the way from Stripe's request to the credit, and of an automatic top-up.
+// The points of the way from Stripe's request to the credit, of an automatic top-up and of a reversal.
 const (
 	// AcceptBeforeInsert is in the transaction that stores events, before its first statement.
 	AcceptBeforeInsert = "accept/before-insert"
@@ -26,4 +26,22 @@ const (
 	AutoTopUpAfterAsk = "autotopup/after-ask"
 	// ReverseAfterAsking is when Stripe has said what became of a payment and nothing of that is stored.
 	ReverseAfterAsking = "reverse/after-asking"
+)
+
+// The points of a step of a number's, whose name follows after a slash: "number/after-ask/purchase".
+const (
+	// NumberBeforeAsk is when the step is leased and its provider has not been asked.
+	NumberBeforeAsk = "number/before-ask"
+	// NumberAfterAsk is when its provider has answered and nothing of that is stored.
+	NumberAfterAsk = "number/after-ask"
+	// NumberAfterCommit is when that is stored and the queue does not know yet that the job is done.
+	NumberAfterCommit = "number/after-commit"
+)
+
+// The points of placing a call.
+const (
+	// CallBeforeAsk is when its money is in flight and Vapi has not been asked.
+	CallBeforeAsk = "call/before-ask"
+	// CallAfterAsk is when Vapi has answered and nothing of that is stored.
+	CallAfterAsk = "call/after-ask"
 )

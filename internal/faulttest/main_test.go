@@ -174,6 +174,8 @@ type world struct {
 	databaseURL string
 	// stripe is where Stripe is; only a shop has one that answers.
 	stripe string
+	// data is the directory that all processes share; empty: each has one of its own.
+	data   string
 	topUps []topUp // not yet used
 	count  int
 }
@@ -224,6 +226,12 @@ func seeded(t testing.TB) *mathrand.Rand {
 func (w *world) query(dest any, query string, args ...any) {
 	w.t.Helper()
 	dbtest.Select(w.t, w.pg.url(), dest, query, args...)
+}
+
+// one reads one row as the superuser.
+func (w *world) one(dest any, query string, args ...any) {
+	w.t.Helper()
+	dbtest.Get(w.t, w.pg.url(), dest, query, args...)
 }
 
 // number reads one number.

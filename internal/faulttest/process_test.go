@@ -59,6 +59,9 @@ func (w *world) process(name string, args ...string) *process {
 		"DATABASE_URL": w.databaseURL, "RINGFENCE_ADDR": addr, "RINGFENCE_DATA_DIR": p.dir,
 		"RINGFENCE_FAILPOINTS": filepath.Join(p.dir, "failpoints"), "STRIPE_API_BASE": w.stripe,
 	}
+	if w.data != "" {
+		p.env["RINGFENCE_DATA_DIR"] = w.data
+	}
 	w.t.Cleanup(func() {
 		p.kill()
 		if w.t.Failed() {

@@ -29,7 +29,14 @@ type shop struct {
 // newShop starts a database, a Stripe and a web server. Nobody works the events yet.
 func newShop(t testing.TB) *shop {
 	t.Helper()
+	return newSharedShop(t, "")
+}
+
+// newSharedShop is newShop with the data directory that all processes share; empty: each has one of its own.
+func newSharedShop(t testing.TB, data string) *shop {
+	t.Helper()
 	s := &shop{world: newWorld(t)}
+	s.data = data
 	// The customers that are known are those of the Stripe that the ground was laid with.
 	s.alter(`DELETE FROM stripe_customers`)
 	s.sandbox, s.site = s.process("sandbox", "sandbox"), s.process("web", "serve", "--no-jobs")

@@ -1,4 +1,4 @@
-// Package notice tells an organisation's people what happened to their money: it keeps what is to be said, in the
+// Package notice tells an organisation's people what happened to their money and their numbers: it keeps what is to be said, in the
 // transaction of what happened, so that nothing is told that did not happen and nothing that happened goes untold.
 package notice
 
@@ -26,9 +26,10 @@ const (
 	DisputeClosed  Kind = "dispute_closed"  // a dispute has ended
 	AccountClosing Kind = "account_closed"  // an operator closed the account
 
-	NumberRentDue    Kind = "number_rent_due"    // a number's next month is charged in a week; its subject is number and month
+	NumberRentDue    Kind = "number_rent_due"    // a number's next month is charged within a week and the wallet would not cover it; its subject is number and month
 	NumberRentUnpaid Kind = "number_rent_unpaid" // a number's month is owed, and it is released unless it is paid
 	NumberReleased   Kind = "number_released"    // a number is given back because its rent was not paid
+	NumberFailed     Kind = "number_failed"      // a number was not bought, and its money is free again
 )
 
 // Notice is one thing to be told.

@@ -449,7 +449,8 @@ func TestEveryKindHasWords(t *testing.T) {
 		p.raise(notice.Notice{OrgID: p.org, Kind: k, Subject: "bare"})
 		p.raise(notice.Notice{OrgID: p.org, Kind: k, Subject: "full", Data: map[string]any{
 			"amount_pence": 12_34, "available_pence": 1, "mark_pence": 2, "automatic": true, "authentication": true, "brand": "visa", "last4": "4242",
-			"reason": "The card was removed.", "status": "won",
+			"reason": "The card was removed.", "status": "won", "phone_number": "+14155550101", "number_id": uuid.NewString(), "needed_pence": 3, "owed_pence": 4,
+			"debt_pence": 5, "due_at": "2026-04-02T09:30:00Z", "release_at": "2026-04-16T09:30:00Z",
 		}})
 	}
 	told, err := p.List(t.Context(), p.org, uuid.Nil, 100)
@@ -471,4 +472,43 @@ func TestEveryKindHasWords(t *testing.T) {
 	if others, err := p.List(t.Context(), p.other, uuid.Nil, 100); err != nil || len(others) != 0 {
 		t.Errorf("another organisation sees %v, %v", others, err)
 	}
+}
+
+// TestNumbersByMail: what happened to a number is told with what it costs, by when, and what to do; each once.
+func TestNumbersByMail(t *testing.T) {
+	p := newPost(t, nil)
+	id := uuid.NewString()
+	for kind, data := range map[notice.Kind]map[string]any{
+		notice.NumberRentDue:    {"amount_pence": 1_19, "needed_pence": 2_38, "available_pence": 40, "debt_pence": 0, "due_at": "2026-04-02T09:30:00Z"},
+		notice.NumberRentUnpaid: {"amount_pence": 1_19, "owed_pence": 19, "release_at": "2026-04-16T09:30:00Z"},
+		notice.NumberReleased:   {"debt_pence": 19},
+		notice.NumberFailed:     {"amount_pence": 10_00, "reason": "Somebody else has taken this number. Nothing was charged."},
+	} {
+		data["number_id"], data["phone_number"] = id, "+14155550101"
+		for range 2 {
+			p.raise(notice.Notice{OrgID: p.org, Kind: kind, Subject: id, Data: data})
+			p.work()
+		}
+	}
+	letters := map[string]sandbox.Letter{}
+	for _, l := range p.mail.Letters(owner) {
+		letters[l.Subject] = l
+	}
+	if n := len(p.mail.Letters(owner)); n != 4 || len(letters) != 4 {
+		t.Errorf("%d letters: %q", n, p.got(owner))
+	}
+	for subject, says := range map[string][]string{
+		"Your wallet does not cover the rent of +14155550101": {"£1.19, is charged on 2 April 2026", "£0.40 is available", "£2.38 of rent is due by then", "Top up: https://ringfence.example/wallet"},
+		"The rent of +14155550101 is not paid":                {"did not have £0.19", "before 16 April 2026", "released", "Top up: https://ringfence.example/wallet"},
+		"+14155550101 is released":                            {"£0.19 in all, is still owed", "See the number: https://ringfence.example/numbers/" + id},
+		"+14155550101 could not be bought":                    {"Somebody else has taken this number. Nothing was charged. The £10.00 that was set aside for it is yours again.", "https://ringfence.example/numbers"},
+	} {
+		for _, words := range says {
+			if text := strings.Join(strings.Fields(letters[subject].Text), " "); !strings.Contains(text, words) {
+				t.Errorf("%q does not say %q:\n%s", subject, words, letters[subject].Text)
+			}
+		}
+	}
+	p.wants(viewer)
+	p.wants(other)
 }

@@ -1,14 +1,19 @@
 package notice
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"time"
+
+	"github.com/google/uuid"
 
 	"ringfence/internal/money"
 )
 
 // Kinds are all there are, in the order in which people are asked whether they want mail about them.
-var Kinds = []Kind{LowBalance, TopUpSucceeded, TopUpFailed, CardAttention, AutoTopUpEnded, DisputeOpened, DisputeClosed, AccountClosing}
+var Kinds = []Kind{LowBalance, TopUpSucceeded, TopUpFailed, CardAttention, AutoTopUpEnded, DisputeOpened, DisputeClosed,
+	NumberFailed, NumberRentDue, NumberRentUnpaid, NumberReleased, AccountClosing}
 
 // About says in a few words what a kind is about, for a list of them.
 func (k Kind) About() string {
@@ -29,6 +34,14 @@ func (k Kind) About() string {
 		return "A dispute has ended"
 	case AccountClosing:
 		return "The account was closed"
+	case NumberFailed:
+		return "A phone number could not be bought"
+	case NumberRentDue:
+		return "The wallet does not cover a number's rent"
+	case NumberRentUnpaid:
+		return "A number's rent is owed"
+	case NumberReleased:
+		return "A number is released for unpaid rent"
 	}
 	return string(k)
 }
@@ -53,6 +66,13 @@ type figures struct {
 	Last4          string      `json:"last4"`
 	Reason         string      `json:"reason"`
 	Status         string      `json:"status"`
+	Number         string      `json:"number_id"`
+	PhoneNumber    string      `json:"phone_number"`
+	Needed         money.Pence `json:"needed_pence"`
+	Owed           money.Pence `json:"owed_pence"`
+	Debt           money.Pence `json:"debt_pence"`
+	DueAt          time.Time   `json:"due_at"`
+	ReleaseAt      time.Time   `json:"release_at"`
 }
 
 // words tells a notice of a kind with its figures.
@@ -67,6 +87,8 @@ func words(kind Kind, data []byte) (Words, error) {
 	}
 	w := Words{Title: kind.About(), Path: "/wallet", Link: "Open the wallet"}
 	switch kind {
+	case NumberRentDue, NumberRentUnpaid, NumberReleased, NumberFailed:
+		return f.aboutNumber(kind), nil
 	case LowBalance:
 		w.Title = "Your balance is low"
 		w.Text = fmt.Sprintf("%s is available, which is below your mark of %s. When it is used up, calls and texts are refused. Top up now, or have it done automatically.", f.Available, f.Mark)
@@ -110,6 +132,46 @@ func words(kind Kind, data []byte) (Words, error) {
 		w.Path, w.Link, w.Bad = "/wallet/transactions", "See your transactions", true
 	}
 	return w, nil
+}
+
+// aboutNumber tells a notice about a phone number.
+func (f figures) aboutNumber(kind Kind) Words {
+	number, day := cmp.Or(f.PhoneNumber, "a phone number"), func(t time.Time) string { return t.UTC().Format("2 January 2006") }
+	w := Words{Title: kind.About(), Path: "/wallet", Link: "Top up", Bad: true}
+	switch kind {
+	case NumberRentDue:
+		w.Title = fmt.Sprintf("Your wallet does not cover the rent of %s", number)
+		w.Text = fmt.Sprintf("The next month of %s, %s, is charged on %s. %s is available, and %s of rent is due by then. Top up before that day, or release the number.",
+			number, f.Amount, day(f.DueAt), f.Available, max(f.Needed, f.Amount))
+		if f.Debt > 0 {
+			w.Text += fmt.Sprintf(" %s is owed already.", f.Debt)
+		}
+	case NumberRentUnpaid:
+		w.Title = fmt.Sprintf("The rent of %s is not paid", number)
+		w.Text = fmt.Sprintf("A month of %s has begun, and of its %s your wallet did not have %s. The number goes on working for now. Top up what is owed before %s: from that day on it is released, and it cannot be had back.",
+			number, f.Amount, f.Owed, day(f.ReleaseAt))
+	case NumberReleased:
+		w.Title = fmt.Sprintf("%s is released", number)
+		w.Text = fmt.Sprintf("The rent of %s was not paid in time, so it is given back. Nobody reaches you on it any more, and no more rent is charged. What was owed, %s in all, is still owed.", number, f.Debt)
+		w.Path, w.Link = f.page(), "See the number"
+	case NumberFailed:
+		w.Title = fmt.Sprintf("%s could not be bought", number)
+		w.Text = cmp.Or(f.Reason, "It was not bought.")
+		if f.Amount > 0 {
+			w.Text += fmt.Sprintf(" The %s that was set aside for it is yours again.", f.Amount)
+		}
+		w.Path, w.Link = "/numbers", "Choose a number"
+	case LowBalance, TopUpSucceeded, TopUpFailed, CardAttention, AutoTopUpEnded, DisputeOpened, DisputeClosed, AccountClosing:
+	}
+	return w
+}
+
+// page is the number's own, where it is known.
+func (f figures) page() string {
+	if _, err := uuid.Parse(f.Number); err != nil {
+		return "/numbers"
+	}
+	return "/numbers/" + f.Number
 }
 
 // said is a reason as the next sentence.

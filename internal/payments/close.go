@@ -30,13 +30,13 @@ type ClosingPlan struct {
 // Conflict that says why; the plan is there all the same.
 func (s *Service) PlanClosing(ctx context.Context, org uuid.UUID) (p ClosingPlan, err error) {
 	err = s.db.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
-		p, err = planClosing(ctx, tx, org)
+		p, err = s.planClosing(ctx, tx, org)
 		return err
 	})
 	return p, err
 }
 
-func planClosing(ctx context.Context, tx *db.Tx, org uuid.UUID) (p ClosingPlan, err error) {
+func (s *Service) planClosing(ctx context.Context, tx *db.Tx, org uuid.UUID) (p ClosingPlan, err error) {
 	p.Withdrawal, err = planWithdrawal(ctx, tx, org, 0)
 	if err != nil && !fault.Is(err, fault.Invalid) && !fault.Is(err, fault.Conflict) { // those say that nothing goes back
 		return p, err
@@ -44,6 +44,11 @@ func planClosing(ctx context.Context, tx *db.Tx, org uuid.UUID) (p ClosingPlan, 
 	b := p.Withdrawal.Balance
 	p.PaysBack, p.Bonus = p.Withdrawal.Amount(), b.Bonus
 	p.Stays = b.Balance - b.Bonus - b.Reserved - p.PaysBack
+	if b.ClosedAt == nil { // what goes on says more than the money that is set aside for it
+		if err := s.mayClose(ctx, tx, org); err != nil {
+			return p, err
+		}
+	}
 	return p, b.MayClose()
 }
 
@@ -63,7 +68,7 @@ type ClosingRequest struct {
 // written off, and its people are told. See wallet.Close for what it means to be closed. Checkout pages that are open are
 // ended, as far as Stripe answers; a payment that arrives all the same is credited, and shows.
 //
-// Errors: Invalid with the field "reason"; a Conflict where it cannot be closed as it stands, or is closed already; a
+// Errors: Invalid with the field "reason"; a Conflict where it cannot be closed as it stands (see Options.MayClose), or is closed already; a
 // *PlanChangedError where the money would go another way than was shown.
 func (s *Service) CloseAccount(ctx context.Context, r ClosingRequest) (p ClosingPlan, err error) {
 	err = s.db.InTx(ctx, []uuid.UUID{r.OrgID}, func(ctx context.Context, tx *db.Tx) error {
@@ -77,7 +82,7 @@ func (s *Service) CloseAccount(ctx context.Context, r ClosingRequest) (p Closing
 		if err := wallet.Lock(ctx, tx, r.OrgID); err != nil {
 			return err
 		}
-		if p, err = planClosing(ctx, tx, r.OrgID); err != nil {
+		if p, err = s.planClosing(ctx, tx, r.OrgID); err != nil {
 			return err
 		}
 		if p.Withdrawal.Text() != r.Parts {

@@ -1,6 +1,7 @@
 package payments_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stripe/stripe-go/v76"
 
+	"ringfence/db"
 	"ringfence/db/dbtest"
 	"ringfence/internal/audit"
 	"ringfence/internal/fault"
@@ -143,6 +145,41 @@ func TestClosingWaits(t *testing.T) {
 	}
 	if n := c.count(`SELECT count(*) FROM withdrawals`); n != 0 {
 		t.Errorf("%d withdrawals of nothing", n)
+	}
+}
+
+// TestClosingAsksOthers: what goes on elsewhere keeps an account open, and says why; it is asked in the transaction that closes.
+func TestClosingAsksOthers(t *testing.T) {
+	t.Parallel()
+	c := newCounter(t, "50")
+	goesOn := true
+	svc := c.service(func(o *payments.Options) {
+		o.MayClose = func(ctx context.Context, tx *db.Tx, org uuid.UUID) error {
+			var n int
+			if err := tx.GetContext(ctx, &n, `SELECT count(*) FROM wallets WHERE org_id = $1`, org); err != nil || n != 1 {
+				t.Errorf("asked about %s: %d wallets, %v", org, n, err)
+			}
+			if goesOn {
+				return fault.New(fault.Conflict, "It has a boat.")
+			}
+			return nil
+		}
+	})
+	plan, err := svc.PlanClosing(t.Context(), c.org)
+	if !fault.Is(err, fault.Conflict) || fault.As(err).Public != "It has a boat." || plan.PaysBack != 50_00 {
+		t.Errorf("%+v, %v", plan, err)
+	}
+	if _, err := svc.CloseAccount(t.Context(), c.closing(plan)); !fault.Is(err, fault.Conflict) {
+		t.Errorf("closed with a boat: %v", err)
+	}
+	c.want("refused", purse{Balance: 50_00})
+	goesOn = false
+	if _, err := svc.CloseAccount(t.Context(), c.closing(plan)); err != nil {
+		t.Fatal(err)
+	}
+	goesOn = true // a closed account is said to be closed
+	if _, err := svc.PlanClosing(t.Context(), c.org); !fault.Is(err, fault.Conflict) || !strings.Contains(fault.As(err).Public, "closed already") {
+		t.Errorf("closed: %v", err)
 	}
 }
 

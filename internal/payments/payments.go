@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 	"github.com/stripe/stripe-go/v76"
@@ -57,6 +58,9 @@ type Options struct {
 	FreezeOnDispute bool
 	// CollectVATNumber has Stripe's page ask businesses for their VAT number.
 	CollectVATNumber bool
+	// MayClose says, as a Conflict, what else of an organisation goes on that its account cannot be closed with. It is asked
+	// with the wallet's lock held, in the transaction that closes. It may be nil.
+	MayClose func(ctx context.Context, tx *db.Tx, org uuid.UUID) error
 	// Metrics may be nil.
 	Metrics *Metrics
 }
@@ -81,6 +85,7 @@ type Service struct {
 
 	documents  []string // the origins of invoices and receipts
 	collectVAT bool
+	mayClose   func(ctx context.Context, tx *db.Tx, org uuid.UUID) error
 	lookout    lookout
 	refused    refusals
 }
@@ -114,7 +119,10 @@ func New(o Options) (*Service, error) {
 		livemode: strings.HasPrefix(o.StripeKey, "sk_live_") || strings.HasPrefix(o.StripeKey, "rk_live_"),
 		secrets:  o.WebhookSecrets, origins: o.CheckoutOrigins, baseURL: o.BaseURL,
 		min: o.Min, max: o.Max, metrics: o.Metrics, freezing: o.FreezeOnDispute,
-		documents: o.DocumentOrigins, collectVAT: o.CollectVATNumber,
+		documents: o.DocumentOrigins, collectVAT: o.CollectVATNumber, mayClose: o.MayClose,
+	}
+	if s.mayClose == nil {
+		s.mayClose = func(context.Context, *db.Tx, uuid.UUID) error { return nil }
 	}
 	s.lookout.endpoints = &Endpoints{stripe: s.stripe, url: o.BaseURL + WebhookPath}
 	s.lookout.standIn = !strings.HasPrefix(o.StripeBase, "https://") // production insists on it

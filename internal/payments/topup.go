@@ -242,7 +242,7 @@ func (s *Service) claim(ctx context.Context, org, user uuid.UUID, q Quote, saveC
 		return TopUp{}, fmt.Errorf("couldn't make a top-up id: %w", err)
 	}
 	err = s.db.InTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
-		if err := wallet.MustBeOpen(ctx, tx, org); err != nil {
+		if err := wallet.MustBeOpen(ctx, tx, org, "so its wallet cannot be topped up"); err != nil {
 			return err
 		}
 		// Touching the row that is there already is what makes RETURNING give it.

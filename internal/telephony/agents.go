@@ -287,7 +287,8 @@ type AgentRequest struct {
 // Create makes an agent. Vapi is told by a job; until it has the agent, nobody can call with it. A repeat of the request with
 // its key gives the agent that it made, whatever that has become since.
 //
-// Faults: Invalid with its field; Conflict where there are too many, and for a key that stands for another agent.
+// Faults: Invalid with its field; Conflict where there are too many, and for a key that stands for another agent; Forbidden
+// where the account is closed.
 func (s *Agents) Create(ctx context.Context, r AgentRequest) (a Agent, err error) {
 	if len(r.Key) > 255 || !utf8.ValidString(r.Key) || strings.ContainsRune(r.Key, 0) {
 		return Agent{}, fault.Field("idempotency_key", "An idempotency key has at most 255 characters.")
@@ -299,6 +300,9 @@ func (s *Agents) Create(ctx context.Context, r AgentRequest) (a Agent, err error
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q", fmt.Sprint(r.AgentFields)))
 	run := func() error {
 		return s.o.DB.InTx(ctx, []uuid.UUID{r.OrgID}, func(ctx context.Context, tx *db.Tx) error {
+			if err := mustBeOpen(ctx, tx, r.OrgID); err != nil {
+				return err
+			}
 			if _, err := lockAccount(ctx, tx, r.OrgID); err != nil { // so that two with one key make one
 				return err
 			}

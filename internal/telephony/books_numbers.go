@@ -79,6 +79,15 @@ var numberInvariants = []wallet.Invariant{
 		                OR t.created_at > n.releasing_at)`,
 	},
 	{
+		Name: "closed-accounts-are-quiet", Promise: "an organisation whose account is closed has no number that is not given back, and no call under way",
+		Count: `SELECT count(*) FROM organizations WHERE closed_at IS NOT NULL`,
+		Violations: `SELECT format('number %s of %s is %s', n.id, n.org_id, n.state) FROM numbers n JOIN organizations o ON o.id = n.org_id AND o.closed_at IS NOT NULL
+		             WHERE n.state IN ` + liveStates + `
+		             UNION ALL
+		             SELECT format('call %s of %s is %s', c.id, c.org_id, c.state) FROM calls c JOIN organizations o ON o.id = c.org_id AND o.closed_at IS NOT NULL
+		             WHERE c.ended_at IS NULL`,
+	},
+	{
 		Name: "numbers-go-on", Promise: "no number has been on its way for more than a day, unless a provider has not let go of it",
 		Count: `SELECT count(*) FROM numbers WHERE next_at IS NOT NULL`,
 		Violations: `SELECT format('number %s is %s since %s (step %s)', id, state, created_at, step) FROM numbers

@@ -17,6 +17,7 @@ import (
 
 	"ringfence/db"
 	"ringfence/internal/audit"
+	"ringfence/internal/failpoint"
 	"ringfence/internal/fault"
 	"ringfence/internal/money"
 	"ringfence/internal/wallet"
@@ -477,7 +478,9 @@ func (s *Calls) place(ctx context.Context, c Call) (Call, error) {
 	case err != nil:
 		return Call{}, err
 	}
+	failpoint.Hit(failpoint.CallBeforeAsk)
 	made, err := s.vapi.createCall(ctx, p)
+	failpoint.Hit(failpoint.CallAfterAsk)
 	switch answerOf(err) {
 	case accepted:
 		after, err := s.hear(ctx, c.OrgID, c.ID, newsOfCall(made))

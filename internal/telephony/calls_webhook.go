@@ -181,8 +181,8 @@ func (s *Calls) stopStray(ctx context.Context, c Call, m vapiMessage) {
 }
 
 // whose finds the call that a message is about: by Vapi's name for it, or where we have not stored that yet, by ours, which
-// it carries. outcome says why there is none: "unknown", or "another" for one that carries the name of a call of ours and is
-// on a number that the call is not on.
+// it carries. outcome says why there is none: "unknown", or "another" for one that carries the name of a call of ours which
+// Vapi knows by another name, or which is on another number.
 func (s *Calls) whose(ctx context.Context, m vapiMessage) (org, id uuid.UUID, outcome string, err error) {
 	if !vapiName.MatchString(m.Call.ID) {
 		return org, id, callUnknown, nil
@@ -190,10 +190,11 @@ func (s *Calls) whose(ctx context.Context, m vapiMessage) (org, id uuid.UUID, ou
 	var row struct {
 		ID     uuid.UUID      `db:"id"`
 		OrgID  uuid.UUID      `db:"org_id"`
+		Known  sql.NullString `db:"known"`
 		Number sql.NullString `db:"vapi_id"`
 	}
 	err = s.o.DB.InSystemTx(ctx, "a message of Vapi's, before it is known whose call it is about", func(ctx context.Context, tx *db.Tx) error {
-		const columns = `SELECT c.id, c.org_id, n.vapi_id FROM calls c JOIN numbers n ON n.id = c.number_id `
+		const columns = `SELECT c.id, c.org_id, c.vapi_id AS known, n.vapi_id FROM calls c JOIN numbers n ON n.id = c.number_id `
 		err := tx.GetContext(ctx, &row, columns+`WHERE c.vapi_id = $1`, m.Call.ID)
 		if ours, perr := uuid.Parse(m.Call.ours()); errors.Is(err, sql.ErrNoRows) && perr == nil {
 			err = tx.GetContext(ctx, &row, columns+`WHERE c.id = $1`, ours)
@@ -206,6 +207,10 @@ func (s *Calls) whose(ctx context.Context, m vapiMessage) (org, id uuid.UUID, ou
 	}
 	if err != nil {
 		return org, id, "", fmt.Errorf("couldn't find the call: %w", err)
+	}
+	if row.Known.Valid && row.Known.String != m.Call.ID {
+		s.o.Log.ErrorContext(ctx, "Vapi's message carries the name of a call of ours and is about another", "call", row.ID, "vapi_id", cut(m.Call.ID, 64))
+		return org, id, "another", nil
 	}
 	if row.Number.Valid && m.Call.PhoneNumberID != "" && m.Call.PhoneNumberID != row.Number.String {
 		s.o.Log.ErrorContext(ctx, "Vapi's message names a call of ours and is about another number", "call", row.ID, "vapi_id", cut(m.Call.ID, 64))

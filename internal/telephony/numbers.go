@@ -228,7 +228,7 @@ type BuyRequest struct {
 // Faults, each with nothing ordered and nothing charged: Invalid for what is no number, and with the code
 // "address_required" where the law asks for papers that we do not have; Conflict where the number is not for sale
 // ("number_unavailable"), somebody else was faster ("number_taken"), the price is not the agreed one any more ("price_changed") or the key stands for another one; what the gates refuse
-// with, Unpaid above all; Unavailable when it could not be found out.
+// with, Unpaid above all; Forbidden where the account is closed; Unavailable when it could not be found out.
 func (s *Numbers) Buy(ctx context.Context, r BuyRequest) (Number, error) {
 	if !s.On() {
 		return Number{}, errNumbersOff()
@@ -396,6 +396,8 @@ func (s *Numbers) order(ctx context.Context, r BuyRequest, country string, kind 
 				return fmt.Errorf("couldn't read the number's price: %w", err)
 			}
 			now = h.Amount
+		} else if err := mustBeOpen(ctx, tx, r.OrgID); err != nil { // no gate is asked
+			return err
 		}
 		if err := r.Agreed.holds(now, monthly); err != nil {
 			return err

@@ -111,6 +111,41 @@ func TestBuyFaults(t *testing.T) {
 	}
 }
 
+// People are told once of a number that was not bought, and of the money that is theirs again.
+func TestFailedIsTold(t *testing.T) {
+	s := newShop(t)
+	s.faults(sandbox.Fault{Match: sandbox.BuyNumber, Do: sandbox.FaultRefuse, Code: 21422}, sandbox.Fault{Match: sandbox.ImportNumber, Do: sandbox.FaultRefuse, Code: 400},
+		sandbox.Fault{Match: sandbox.ReleaseNumber, Do: sandbox.Fault500, Times: 2})
+	refused := s.have(s.choose(1)[0], "refused")
+	undone := s.buy(s.choose(1)[0], "undone")
+	for !undone.Undoing() {
+		undone = s.stepped(undone)
+	}
+	// Told when the money is free, not when the providers have let go.
+	kinds, data := s.notices()
+	if len(kinds) != 2 {
+		t.Fatalf("told %v", kinds)
+	}
+	s.run(undone)
+	for i, n := range []telephony.Number{refused, undone} {
+		if kinds[i] != "number_failed" || data[i]["phone_number"] != n.PhoneNumber || data[i]["number_id"] != n.ID.String() || data[i]["amount_pence"] != float64(price) || data[i]["reason"] != n.Note {
+			t.Errorf("told %s: %v", kinds[i], data[i])
+		}
+	}
+	sid, token := s.ownAccount()
+	if _, err := s.saveOwn(sid, token); err != nil {
+		t.Fatal(err)
+	}
+	s.setMode(telephony.BYOC)
+	s.faults(sandbox.Fault{Match: sandbox.BuyNumber, Do: sandbox.FaultRefuse, Code: 21422})
+	own := s.have(s.choose(1)[0], "own")
+	s.faults()
+	s.have(s.choose(1)[0], "bought")
+	if kinds, data := s.notices(); len(kinds) != 3 || data[2]["phone_number"] != own.PhoneNumber || data[2]["amount_pence"] != 0. {
+		t.Errorf("told %v, %v", kinds, data)
+	}
+}
+
 // Nothing is there any more that a step needs: the provider says 404.
 func TestBuyNotFound(t *testing.T) {
 	s := newShop(t)

@@ -11,7 +11,10 @@ import (
 
 	"ringfence/db"
 	"ringfence/internal/audit"
+	"ringfence/internal/failpoint"
 	"ringfence/internal/fault"
+	"ringfence/internal/money"
+	"ringfence/internal/notice"
 	"ringfence/internal/wallet"
 )
 
@@ -67,9 +70,11 @@ func (s *Numbers) Advance(ctx context.Context, org, id uuid.UUID) error {
 	case err != nil:
 		return err
 	}
+	failpoint.Hit(failpoint.NumberBeforeAsk + "/" + string(n.Step))
 	if err = s.do(ctx, n, at); errors.Is(err, errIdle) { // somebody else has taken it up meanwhile
 		return nil
 	}
+	failpoint.Hit(failpoint.NumberAfterCommit + "/" + string(n.Step))
 	return err
 }
 
@@ -176,6 +181,7 @@ func (s *Numbers) settle(ctx context.Context, n Number, before, fn func(ctx cont
 			return fn(ctx, tx)
 		})
 	}
+	failpoint.Hit(failpoint.NumberAfterAsk + "/" + string(n.Step))
 	err := run()
 	if errors.Is(err, db.ErrCommitUnknown) {
 		err = run()
@@ -301,6 +307,9 @@ func (s *Numbers) turnBack(ctx context.Context, n Number, note string) error {
 		if err := failed.record(ctx, tx, "number.turned_back", audit.System("numbers"), note, map[string]any{"step": string(n.Step)}); err != nil {
 			return err
 		}
+		if err := failed.tellFailed(ctx, tx); err != nil {
+			return err
+		}
 		if !bought {
 			return s.finishIn(ctx, tx, failed)
 		}
@@ -310,6 +319,19 @@ func (s *Numbers) turnBack(ctx context.Context, n Number, note string) error {
 		s.metrics.numbers.WithLabelValues("turned_back").Inc()
 	}
 	return err
+}
+
+// tellFailed tells the organisation's people that a number was not bought. The caller has its hold voided.
+func (n *Number) tellFailed(ctx context.Context, tx *db.Tx) error {
+	var held money.Pence
+	if n.HoldID.Valid {
+		if err := tx.GetContext(ctx, &held, `SELECT authorised_pence FROM holds WHERE org_id = $1 AND id = $2`, n.OrgID, n.HoldID.UUID); err != nil {
+			return fmt.Errorf("couldn't read what was set aside: %w", err)
+		}
+	}
+	return notice.Raise(ctx, tx, notice.Notice{
+		OrgID: n.OrgID, Kind: notice.NumberFailed, Subject: n.ID.String(), Data: n.figures(map[string]any{"amount_pence": int64(held), "reason": n.Note}),
+	})
 }
 
 // haveSubaccount makes the organisation's subaccount at Twilio, once, and has its credential in the vault.

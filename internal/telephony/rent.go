@@ -10,12 +10,13 @@ import (
 
 	"ringfence/db"
 	"ringfence/internal/audit"
+	"ringfence/internal/money"
 	"ringfence/internal/notice"
 	"ringfence/internal/wallet"
 )
 
 const (
-	// warnBefore is how long before a month is charged its owner is told.
+	// warnBefore is how long before a month is charged its owner is told that the wallet would not cover it.
 	warnBefore = 7 * 24 * time.Hour
 	// NoticePeriod is how long a month of a number may be owed before the number is given back.
 	NoticePeriod = 14 * 24 * time.Hour
@@ -40,7 +41,7 @@ func (n *Number) ReleaseDue() *time.Time {
 	return &at
 }
 
-// SweepRents warns of months to come, charges those that have begun, and gives numbers back whose rent has been owed for
+// SweepRents warns of months to come that the wallet would not cover, charges those that have begun, and gives numbers back whose rent has been owed for
 // the notice period. It says how many months it charged. It is safe to repeat and to run in several processes at once.
 //
 // The purchase pays for the first month; each one after that is charged on the day it begins, whatever the wallet has. A
@@ -56,7 +57,10 @@ func (s *Numbers) SweepRents(ctx context.Context) (charged int, err error) {
 		return tx.SelectContext(ctx, &due, `
 			(SELECT id, org_id FROM numbers WHERE state = 'active' AND paid_until <= $1 ORDER BY paid_until LIMIT $3)
 			UNION
-			(SELECT n.id, n.org_id FROM numbers n WHERE n.state = 'active' AND n.paid_until > $1 AND n.paid_until <= $1::timestamptz + $2::interval AND n.monthly_pence > 0
+			(SELECT n.id, n.org_id FROM numbers n JOIN wallets w ON w.org_id = n.org_id
+			 WHERE n.state = 'active' AND n.paid_until > $1 AND n.paid_until <= $1::timestamptz + $2::interval AND n.monthly_pence > 0
+			 AND w.balance_pence - w.held_pence - w.reserved_pence - w.debt_pence < (
+			     SELECT sum(m.monthly_pence) FROM numbers m WHERE m.org_id = n.org_id AND m.state = 'active' AND m.paid_until <= n.paid_until)
 			 AND NOT EXISTS (SELECT FROM notices t WHERE t.org_id = n.org_id AND t.kind = 'number_rent_due' AND t.subject = n.id || ':' || n.months + 1)
 			 ORDER BY n.paid_until LIMIT $3)
 			UNION
@@ -140,7 +144,7 @@ func (s *Numbers) charge(ctx context.Context, tx *db.Tx, n *Number) error {
 			n.UnpaidSince = &since
 			if err := notice.Raise(ctx, tx, notice.Notice{
 				OrgID: n.OrgID, Kind: notice.NumberRentUnpaid, Subject: fmt.Sprintf("%s:%d", n.ID, month),
-				Data: map[string]any{"phone_number": n.PhoneNumber, "amount_pence": int64(n.Monthly), "owed_pence": int64(short), "release_at": n.ReleaseDue()},
+				Data: n.figures(map[string]any{"amount_pence": int64(n.Monthly), "owed_pence": int64(short), "release_at": n.ReleaseDue()}),
 			}); err != nil {
 				return err
 			}
@@ -156,7 +160,8 @@ func (s *Numbers) charge(ctx context.Context, tx *db.Tx, n *Number) error {
 // rentReference names a month of a number in the ledger.
 func rentReference(id uuid.UUID, month int) string { return fmt.Sprintf("number:%s:%d", id, month) }
 
-// warn tells the owner of the month to come, once.
+// warn tells the owner of the month to come, once, where the wallet as it is now would not cover it and what else is due by
+// then.
 func (s *Numbers) warn(ctx context.Context, tx *db.Tx, n Number) error {
 	if n.Monthly == 0 || n.PaidUntil.Sub(tx.Now) > warnBefore {
 		return nil
@@ -165,10 +170,37 @@ func (s *Numbers) warn(ctx context.Context, tx *db.Tx, n Number) error {
 	if err != nil {
 		return err
 	}
+	var needed money.Pence
+	if err := tx.GetContext(ctx, &needed, `SELECT sum(monthly_pence)::bigint FROM numbers WHERE org_id = $1 AND state = 'active' AND paid_until <= $2`, n.OrgID, n.PaidUntil); err != nil {
+		return fmt.Errorf("couldn't add up the rents that are due: %w", err)
+	}
+	if b.Available()-b.Debt >= needed {
+		return nil
+	}
 	return notice.Raise(ctx, tx, notice.Notice{
 		OrgID: n.OrgID, Kind: notice.NumberRentDue, Subject: fmt.Sprintf("%s:%d", n.ID, n.Months+1),
-		Data: map[string]any{"phone_number": n.PhoneNumber, "amount_pence": int64(n.Monthly), "due_at": n.PaidUntil.UTC(), "available_pence": int64(b.Available()), "debt_pence": int64(b.Debt)},
+		Data: n.figures(map[string]any{
+			"amount_pence": int64(n.Monthly), "needed_pence": int64(needed), "due_at": n.PaidUntil.UTC(), "available_pence": int64(b.Available()), "debt_pence": int64(b.Debt),
+		}),
 	})
+}
+
+// figures adds to a notice's figures which number it is about.
+func (n *Number) figures(f map[string]any) map[string]any {
+	f["number_id"], f["phone_number"] = n.ID.String(), n.PhoneNumber
+	return f
+}
+
+// toldOfDebt reports whether its owner was told the notice period ago that a month is owed and the number will be released.
+// It is the second guard: that a month is owed is stored with the notice, in one commit.
+func (n *Number) toldOfDebt(ctx context.Context, tx *db.Tx) (told bool, err error) {
+	if err := tx.GetContext(ctx, &told, `
+		SELECT EXISTS (SELECT FROM notices WHERE org_id = $1 AND kind = 'number_rent_unpaid' AND subject >= $2 || ':' AND subject < $2 || ';'
+		               AND raised_at BETWEEN $3 AND $4::timestamptz - $5::interval)`,
+		n.OrgID, n.ID.String(), n.UnpaidSince, tx.Now, NoticePeriod.String()); err != nil {
+		return false, fmt.Errorf("couldn't see whether its owner was told: %w", err)
+	}
+	return told, nil
 }
 
 // owes looks at a number whose rent was owed: it is not any more once the wallet has no debt, and after the notice period
@@ -190,11 +222,14 @@ func (s *Numbers) owes(ctx context.Context, tx *db.Tx, n Number) (bool, error) {
 	if n.ReleaseDue().After(tx.Now) {
 		return true, nil
 	}
+	if told, err := n.toldOfDebt(ctx, tx); err != nil || !told {
+		return true, err
+	}
 	if _, err := s.releaseIn(ctx, tx, ReleaseRequest{OrgID: n.OrgID, Number: n.ID, Actor: audit.System("numbers"), Reason: "Its rent was not paid"}); err != nil {
 		return false, err
 	}
 	return true, notice.Raise(ctx, tx, notice.Notice{
 		OrgID: n.OrgID, Kind: notice.NumberReleased, Subject: n.ID.String(),
-		Data: map[string]any{"phone_number": n.PhoneNumber, "debt_pence": int64(b.Debt)},
+		Data: n.figures(map[string]any{"debt_pence": int64(b.Debt)}),
 	})
 }

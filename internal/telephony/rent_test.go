@@ -94,19 +94,6 @@ func TestRent(t *testing.T) {
 	s := newShop(t)
 	n := s.have(s.choose(1)[0], "k")
 	first := *n.PaidUntil
-	s.at(first.Add(-8 * 24 * time.Hour))
-	s.rents()
-	if kinds, _ := s.notices(); len(kinds) != 0 {
-		t.Errorf("told too early: %v", kinds)
-	}
-	s.at(first.Add(-7 * 24 * time.Hour))
-	for range 3 {
-		s.rents()
-	}
-	kinds, data := s.notices()
-	if len(kinds) != 1 || kinds[0] != "number_rent_due" || data[0]["phone_number"] != n.PhoneNumber || data[0]["amount_pence"] != 119. || data[0]["available_pence"] != 2000. {
-		t.Errorf("told %v, %v", kinds, data)
-	}
 	s.at(first.Add(-time.Second))
 	if charged := s.rents(); charged != 0 {
 		t.Errorf("%d months charged before the first had ended", charged)
@@ -149,6 +136,72 @@ func TestRent(t *testing.T) {
 	s.run(n)
 	s.rents()
 	s.wantWallet(s.org, 20_00-4*rent, 0, 0)
+	if kinds, _ := s.notices(); len(kinds) != 0 {
+		t.Errorf("told %v of rent that the wallet covers", kinds)
+	}
+}
+
+// Owners are told a week ahead of rent that the wallet would not cover with what else is due by then, once for each month,
+// and within the week where it is spent only then.
+func TestRentDueIsTold(t *testing.T) {
+	s := newShop(t)
+	n := s.have(s.choose(1)[0], "k")
+	s.clock.Advance(time.Hour)
+	second := s.have(s.choose(1)[0], "second")
+	s.adjust(s.org, -10_00+2*rent-1) // a penny less than both
+	first := *n.PaidUntil
+	s.at(first.Add(-8 * 24 * time.Hour))
+	s.rents()
+	if kinds, _ := s.notices(); len(kinds) != 0 {
+		t.Errorf("told too early: %v", kinds)
+	}
+	s.at(second.PaidUntil.Add(-7 * 24 * time.Hour))
+	for range 3 {
+		s.rents()
+	}
+	kinds, data := s.notices()
+	if len(kinds) != 1 || kinds[0] != "number_rent_due" || data[0]["phone_number"] != second.PhoneNumber || data[0]["number_id"] != second.ID.String() ||
+		data[0]["amount_pence"] != 119. || data[0]["needed_pence"] != 238. || data[0]["available_pence"] != 237. || data[0]["due_at"] != second.PaidUntil.UTC().Format(time.RFC3339) {
+		t.Errorf("told %v, %v", kinds, data)
+	}
+	s.adjust(s.org, -rent) // what the first one needs is spent within the week
+	s.clock.Advance(24 * time.Hour)
+	for range 3 {
+		s.rents()
+	}
+	if kinds, data := s.notices(); len(kinds) != 2 || data[1]["phone_number"] != n.PhoneNumber || data[1]["needed_pence"] != 119. || data[1]["available_pence"] != 118. {
+		t.Errorf("told %v, %v", kinds, data)
+	}
+	s.adjust(s.org, 30_00)
+	s.at(telephony.MonthsAfter(*second.ActivatedAt, 3))
+	s.rents()
+	if kinds, _ := s.notices(); len(kinds) != 2 {
+		t.Errorf("told %v of months that the wallet covered", kinds)
+	}
+}
+
+// A number is released only when its owner was told so the notice period ago, whatever its row says.
+func TestReleasedOnlyWhenTold(t *testing.T) {
+	s := newShop(t)
+	n := s.have(s.choose(1)[0], "k")
+	s.adjust(s.org, -20_00)
+	s.at(*n.PaidUntil)
+	s.rents()
+	// The row alone is older than what its owner was told.
+	dbtest.Super(t, s.dbURL, `UPDATE numbers SET unpaid_since = unpaid_since - interval '14 days' WHERE id = $1`, n.ID)
+	s.rents()
+	s.wantState(n, telephony.NumberActive, "")
+	s.clock.Advance(14*24*time.Hour - time.Second)
+	s.rents()
+	s.wantState(n, telephony.NumberActive, "")
+	s.clock.Advance(time.Second)
+	dbtest.Super(t, s.dbURL, `UPDATE notices SET kind = 'number_rent_due' WHERE kind = 'number_rent_unpaid'`) // as if it never was
+	s.rents()
+	s.wantState(n, telephony.NumberActive, "")
+	dbtest.Super(t, s.dbURL, `UPDATE notices SET kind = 'number_rent_unpaid' WHERE kind = 'number_rent_due' AND data ? 'release_at'`)
+	s.rents()
+	s.wantState(n, telephony.NumberReleasing, "")
+	s.run(s.number(n))
 }
 
 // The price of a month is the one that the number was bought at.

@@ -110,11 +110,12 @@ func (b Balance) MayClose() error {
 }
 
 // MustBeOpen refuses with Forbidden, code account_closed, where the organisation's account is closed: for what may not begin
-// then and does not ask a gate. It reads the wallet as the transaction sees it.
-func MustBeOpen(ctx context.Context, tx *db.Tx, org uuid.UUID) error {
+// then and does not ask a gate. It reads the wallet as the transaction sees it. What follows for who asks is said after a
+// comma: "so its wallet cannot be topped up".
+func MustBeOpen(ctx context.Context, tx *db.Tx, org uuid.UUID, consequence string) error {
 	b, err := Read(ctx, tx, org)
 	if err == nil && b.ClosedAt != nil {
-		err = errClosed("so its wallet cannot be topped up")
+		err = errClosed(consequence)
 	}
 	return err
 }

@@ -51,7 +51,9 @@ func TestClosedAccounts(t *testing.T) {
 	if f := wantFault(t, "a text", err, fault.Forbidden, "account_closed"); strings.Contains(f.Error(), "asked for") {
 		t.Error("the organisation is told why")
 	}
-	err = d.in(org, func(ctx context.Context, tx *db.Tx) error { return wallet.MustBeOpen(ctx, tx, org) })
+	err = d.in(org, func(ctx context.Context, tx *db.Tx) error {
+		return wallet.MustBeOpen(ctx, tx, org, "so nothing is begun")
+	})
 	wantFault(t, "a top-up", err, fault.Forbidden, "account_closed")
 	wantFault(t, "closing it again", second(d.close(org, "again")), fault.Conflict, "")
 	// Money that still arrives is there, and operators may still correct.
