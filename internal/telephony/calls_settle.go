@@ -37,6 +37,8 @@ const (
 	lastSeconds = 10
 	// fundAgain is how soon it is tried again to set money aside that was not there.
 	fundAgain = 5 * time.Second
+	// clocksDiffer is how far Vapi's clock may be from ours.
+	clocksDiffer = time.Minute
 	// maxTranscript is how much of what was said is kept, in characters.
 	maxTranscript = 200_000
 )
@@ -72,6 +74,29 @@ func newsOfCall(c vapiCall) callNews {
 		controlURL: c.Monitor.ControlURL, providerSID: c.ProviderID,
 		transcript: c.Artifact.Transcript, recording: c.Artifact.recording(), costMicros: costMicros(c.Cost),
 	}
+}
+
+// possible leaves out of the news what cannot be: characters that the database does not keep, and times at which the call cannot
+// have begun or ended. A call has not begun before it was asked for, and has not ended in the future; where Vapi says so, what
+// was seen here counts.
+func (n callNews) possible(c Call, now time.Time) callNews {
+	n.reason, n.controlURL, n.providerSID = clean(n.reason, 200), clean(n.controlURL, 2048), clean(n.providerSID, 64)
+	earliest, latest := c.CreatedAt.Add(-clocksDiffer), now.Add(clocksDiffer)
+	switch {
+	case n.started == nil || !n.started.Before(earliest) && !n.started.After(latest):
+	case c.StartedAt != nil || n.started.After(latest):
+		n.started = c.StartedAt
+	default:
+		n.started = &c.CreatedAt
+	}
+	switch {
+	case n.ended == nil || !n.ended.Before(earliest) && !n.ended.After(latest):
+	case c.EndingAt != nil:
+		n.ended = c.EndingAt
+	default:
+		n.ended = &now
+	}
+	return n
 }
 
 // Vapi's words for how far a call has come.
@@ -139,6 +164,7 @@ func (s *Calls) hearIn(ctx context.Context, tx *db.Tx, org, id uuid.UUID, n call
 		return "", err
 	}
 	before = c.State
+	n = n.possible(c, tx.Now)
 	if c.VapiID.Valid && n.vapiID != "" && c.VapiID.String != n.vapiID {
 		return before, errOtherCall
 	}
@@ -171,7 +197,7 @@ func (s *Calls) alive(ctx context.Context, tx *db.Tx, c Call, n callNews) error 
 		state, look = CallInProgress, tx.Now.Add(talkLook)
 		if started == nil {
 			at := tx.Now
-			if n.started != nil && n.started.Before(at) && n.started.After(c.CreatedAt.Add(-time.Minute)) {
+			if n.started != nil && n.started.Before(at) {
 				at = *n.started
 			}
 			started = &at
@@ -185,7 +211,7 @@ func (s *Calls) alive(ctx context.Context, tx *db.Tx, c Call, n callNews) error 
 	_, err := tx.ExecContext(ctx, `
 		UPDATE calls SET state = $2, vapi_id = coalesce(vapi_id, nullif($3, '')), control_url = coalesce(nullif($4, ''), control_url), provider_sid = coalesce(nullif($5, ''), provider_sid),
 		       accepted_at = coalesce(accepted_at, $6), started_at = $7, heard_at = $6, missing_at = NULL, look_at = $8, fund_at = $9 WHERE id = $1`,
-		c.ID, state, n.vapiID, cut(n.controlURL, 2048), cut(n.providerSID, 64), tx.Now, started, look, fund)
+		c.ID, state, n.vapiID, n.controlURL, n.providerSID, tx.Now, started, look, fund)
 	if err != nil {
 		return fmt.Errorf("couldn't store that the call goes on: %w", err)
 	}
@@ -223,7 +249,7 @@ func (s *Calls) over(ctx context.Context, tx *db.Tx, c Call, n callNews) error {
 	_, err := tx.ExecContext(ctx, `
 		UPDATE calls SET state = 'ending', vapi_id = coalesce(vapi_id, nullif($2, '')), accepted_at = coalesce(accepted_at, $3), heard_at = $3, missing_at = NULL, ending_at = $4,
 		       ended_reason = coalesce(nullif($5, ''), ended_reason), look_at = $6, fund_at = NULL WHERE id = $1`,
-		c.ID, n.vapiID, tx.Now, ending, cut(n.reason, 200), look)
+		c.ID, n.vapiID, tx.Now, ending, n.reason, look)
 	if err != nil {
 		return fmt.Errorf("couldn't store that the call is over: %w", err)
 	}
@@ -253,7 +279,7 @@ func length(started, ended time.Time) int64 {
 	if d <= 0 {
 		return 0
 	}
-	return int64((d + time.Second - 1) / time.Second)
+	return int64((d-1)/time.Second) + 1
 }
 
 // end settles the call: seconds that somebody spoke are charged, at the price that its hold was made with; where nobody did it
@@ -286,7 +312,7 @@ func (s *Calls) end(ctx context.Context, tx *db.Tx, c Call, n callNews, seconds 
 		return err
 	}
 	ended := tx.Now
-	if n.ended != nil && n.ended.Before(ended) && n.ended.After(c.CreatedAt.Add(-time.Minute)) {
+	if n.ended != nil && n.ended.Before(ended) {
 		ended = *n.ended
 	}
 	started := c.StartedAt
@@ -303,7 +329,7 @@ func (s *Calls) end(ctx context.Context, tx *db.Tx, c Call, n callNews, seconds 
 	if _, err := tx.ExecContext(ctx, `
 		UPDATE calls SET state = $2, amount_pence = $3, seconds = $4, vapi_id = coalesce(vapi_id, nullif($5, '')), provider_sid = coalesce(nullif($6, ''), provider_sid),
 		       ended_reason = $7, note = $8, started_at = $9, ended_at = $10, look_at = NULL, fund_at = NULL, control_url = '' WHERE id = $1`,
-		c.ID, state, amount, seconds, n.vapiID, cut(n.providerSID, 64), cut(reason, 200), endNote(c, n, state), started, ended); err != nil {
+		c.ID, state, amount, seconds, n.vapiID, n.providerSID, reason, endNote(c, n, state), started, ended); err != nil {
 		return fmt.Errorf("couldn't store what became of the call: %w", err)
 	}
 	c.State = state

@@ -1,0 +1,71 @@
+package telephony_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"ringfence/internal/telephony"
+)
+
+// TestImpossibleTimes: no call began before it was asked for, and none has ended in the future, whatever Vapi says. What we have
+// seen ourselves counts then.
+func TestImpossibleTimes(t *testing.T) {
+	p := newPhones(t)
+	p.adjust(10_00)
+	for what, c := range map[string]struct {
+		started, ended string
+		heard          bool
+		seconds        int64
+	}{
+		"no year":                    {"0001-01-01T00:00:00Z", "", true, 30},
+		"no year, nothing heard":     {"0001-01-01T00:00:00Z", "", false, 40},
+		"ten years ago":              {"2016-03-02T09:30:00Z", "", true, 30},
+		"until the end of all times": {"", "9999-12-31T23:59:59Z", true, 30},
+		"all times":                  {"0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", true, 30},
+	} {
+		call, at := p.place(what)
+		p.clock.Advance(10 * time.Second)
+		p.line.answer(at)
+		if c.heard {
+			p.tell(p.line.news(at, "status-update", "in-progress"))
+		}
+		began := p.clock.Now()
+		p.clock.Advance(30 * time.Second)
+		if c.started == "" {
+			c.started = began.Format(time.RFC3339Nano)
+		}
+		if c.ended == "" {
+			c.ended = p.clock.Now().Format(time.RFC3339Nano)
+		}
+		p.line.end(at, "customer-ended-call")
+		p.tell(fmt.Appendf(nil, `{"message":{"type":"end-of-call-report","endedReason":"customer-ended-call","startedAt":%q,"endedAt":%q,"call":{"id":%q}}}`, c.started, c.ended, at.ID))
+		got := p.call(call)
+		if got.State != telephony.CallCompleted || got.Seconds != c.seconds {
+			t.Errorf("%s: %s, %d s, want %d", what, got.State, got.Seconds, c.seconds)
+		}
+		if got.EndedAt == nil || got.StartedAt == nil || got.EndedAt.After(p.clock.Now()) || got.StartedAt.Before(got.CreatedAt) {
+			t.Errorf("%s: from %v to %v", what, got.StartedAt, got.EndedAt)
+		}
+	}
+	if n := telephony.CallLength(time.Time{}, p.clock.Now()); n < 0 {
+		t.Errorf("two thousand years are %d seconds", n)
+	}
+}
+
+// TestUnstorableWords: what the database cannot keep of Vapi's words is left out, and the call is settled all the same.
+func TestUnstorableWords(t *testing.T) {
+	p := newPhones(t)
+	call, at := p.place("k")
+	p.line.answer(at)
+	p.tell(fmt.Appendf(nil, `{"message":{"type":"status-update","status":"in-progress","call":{"id":%q,"phoneCallProviderId":"CA\u0000","monitor":{"controlUrl":"https://x.vapi.ai/\u0000"}}}}`, at.ID))
+	p.clock.Advance(20 * time.Second)
+	p.line.end(at, "customer-ended-call")
+	now := p.clock.Now()
+	p.tell(fmt.Appendf(nil, `{"message":{"type":"end-of-call-report","endedReason":"customer-ended\u0000-call\ud800","startedAt":%q,"endedAt":%q,"artifact":{"transcript":"A\u0000I"},"call":{"id":%q,"phoneCallProviderId":"\u0000"}}}`,
+		now.Add(-20*time.Second).Format(time.RFC3339), now.Format(time.RFC3339), at.ID))
+	p.wantCall("settled", call, telephony.CallCompleted, 20, 19)
+	if got := p.call(call); got.Transcript != "AI" {
+		t.Errorf("of what was said %q is kept", got.Transcript)
+	}
+}
