@@ -85,9 +85,10 @@ type decision struct {
 	outcome string
 }
 
-// takeBack ends a call that was accepted too late to be connected.
+// takeBack ends a call that was accepted too late to be connected. One that an earlier answer may have connected is left alone:
+// if it did not, Vapi says so when it is asked.
 func (s *Calls) takeBack(ctx context.Context, c Call) {
-	if c.ID == uuid.Nil || c.State != CallRinging {
+	if c.ID == uuid.Nil || c.Repeated || c.State != CallRinging {
 		return
 	}
 	if _, err := s.hear(ctx, c.OrgID, c.ID, callNews{notMade: true, from: CallRinging, note: noteTooSlow}); err != nil {

@@ -1,11 +1,17 @@
 package telephony_test
 
 import (
+	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
+	"ringfence/db"
 	"ringfence/internal/telephony"
+	"ringfence/internal/wallet"
 )
 
 // TestImpossibleTimes: no call began before it was asked for, and none has ended in the future, whatever Vapi says. What we have
@@ -68,4 +74,44 @@ func TestUnstorableWords(t *testing.T) {
 	if got := p.call(call); got.Transcript != "AI" {
 		t.Errorf("of what was said %q is kept", got.Transcript)
 	}
+}
+
+// TestAskedTwiceAndLate: who takes a call is asked twice, and only the second answer comes too late. The call that the first has
+// connected goes on, and is paid.
+func TestAskedTwiceAndLate(t *testing.T) {
+	p := newPhones(t)
+	at := p.line.incoming(p.number.VapiID.String, handset)
+	if h := p.who(at); h.AssistantID == "" {
+		t.Fatalf("%+v", h)
+	}
+	_, p.Calls = p.open(func(o *telephony.CallsOptions) { o.AnswerWithin = 50 * time.Millisecond })
+	locked, release := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := p.db.InTx(context.Background(), []uuid.UUID{p.org}, func(ctx context.Context, tx *db.Tx) error {
+			if err := wallet.Lock(ctx, tx, p.org); err != nil {
+				return err
+			}
+			close(locked)
+			<-release
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-locked
+	if h := p.who(at); h.AssistantID != "" || h.Error == "" {
+		t.Errorf("with the wallet locked Vapi is told %+v", h)
+	}
+	close(release)
+	wg.Wait()
+	p.Wait()
+	p.wantCall("not taken back", p.named(at), telephony.CallRinging, 0, 0)
+	p.line.answer(at)
+	p.tell(p.line.news(at, "status-update", "in-progress"))
+	p.clock.Advance(20 * time.Second)
+	p.line.end(at, "customer-ended-call")
+	p.tell(p.line.news(at, "end-of-call-report", ""))
+	p.wantCall("paid", p.named(at), telephony.CallCompleted, 20, 19)
 }
