@@ -375,15 +375,18 @@ func endNote(c Call, n callNews, state CallState) string {
 	return ""
 }
 
-// afterwards stores what Vapi knows of a call that has ended: what was said, where it can be heard, what it costs us. That
-// may come later than the end itself, and once. What was erased stays so.
+// afterwards stores what remains of a call that has ended: what was said, and what it cost us. The report has all of it, and
+// counts; where Vapi was asked before it had put that together, some is missing, and only what is not there yet is taken. What
+// was erased does not come back.
 func (s *Calls) afterwards(ctx context.Context, tx *db.Tx, c Call, n callNews) error {
-	if !n.whole || c.ReportedAt != nil || c.ErasedAt != nil || n.transcript == "" && n.recording == "" && n.costMicros == nil {
+	if !n.whole || c.ErasedAt != nil || n.transcript == "" && n.recording == "" && n.costMicros == nil {
 		return nil
 	}
 	if _, err := tx.ExecContext(ctx, `
-		UPDATE calls SET transcript = $2, recording_url = $3, cost_micros = coalesce($4, cost_micros), reported_at = $5 WHERE id = $1`,
-		c.ID, clean(n.transcript, maxTranscript), s.playable(n.recording), n.costMicros, tx.Now); err != nil {
+		UPDATE calls SET transcript = CASE WHEN $5::boolean AND transcript <> '' OR $2 = '' THEN transcript ELSE $2 END,
+		       recording_url = CASE WHEN $5 AND recording_url <> '' OR $3 = '' THEN recording_url ELSE $3 END,
+		       cost_micros = CASE WHEN $5 THEN coalesce(cost_micros, $4) ELSE coalesce($4, cost_micros) END, reported_at = coalesce(reported_at, $6) WHERE id = $1`,
+		c.ID, clean(n.transcript, maxTranscript), s.playable(n.recording), n.costMicros, n.asked, tx.Now); err != nil {
 		return fmt.Errorf("couldn't store what was said in the call: %w", err)
 	}
 	return nil

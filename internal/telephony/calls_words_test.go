@@ -3,6 +3,7 @@ package telephony_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -114,4 +115,32 @@ func TestAskedTwiceAndLate(t *testing.T) {
 	p.line.end(at, "customer-ended-call")
 	p.tell(p.line.news(at, "end-of-call-report", ""))
 	p.wantCall("paid", p.named(at), telephony.CallCompleted, 20, 19)
+}
+
+// TestReportAfterAsking: a call that was asked about has not all that its report has a moment later. The report counts, and what
+// it does not have stays.
+func TestReportAfterAsking(t *testing.T) {
+	p := newPhones(t)
+	call, at := p.place("k")
+	p.line.answer(at)
+	p.clock.Advance(20 * time.Second)
+	p.line.end(at, "customer-ended-call")
+	report := p.line.news(at, "end-of-call-report", "")
+	at.Transcript, at.Recording, at.Cost = "AI: Hel", "", "0.05" // Vapi is still putting it together
+	p.tell(p.line.news(at, "status-update", "ended"))
+	p.sweep()
+	p.wantCall("settled", call, telephony.CallCompleted, 20, 19)
+	for range 2 {
+		p.tell(report)
+	}
+	got := p.call(call)
+	if got.Transcript != "AI: Hello. User: Hello." || !strings.HasSuffix(got.RecordingURL, ".wav") || got.CostMicros.Int64 != 123_400 {
+		t.Errorf("kept are %q, %q and a cost of %d", got.Transcript, got.RecordingURL, got.CostMicros.Int64)
+	}
+	at.Transcript, at.Recording, at.Cost = "", "", "0"
+	p.tell(p.line.news(at, "end-of-call-report", ""))
+	if got := p.call(call); got.Transcript == "" || got.RecordingURL == "" {
+		t.Error("an empty report took away what was there")
+	}
+	p.wantCall("once", call, telephony.CallCompleted, 20, 19)
 }
