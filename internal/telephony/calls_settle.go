@@ -191,8 +191,10 @@ func (s *Calls) alive(ctx context.Context, tx *db.Tx, c Call, n callNews) error 
 	state, look := CallRinging, tx.Now.Add(ringLook)
 	started, fund := c.StartedAt, c.FundAt
 	switch {
-	case c.State == CallEnding: // older news; or Vapi takes its word back, and says the other one again
+	case c.State == CallEnding && !n.asked: // older news
 		return nil
+	case c.State == CallEnding: // Vapi takes its word back, and says the other one again
+		return s.contradicted(ctx, tx, c, n)
 	case n.status == vapiInProgress || n.status == vapiForwarding || c.State == CallInProgress:
 		state, look = CallInProgress, tx.Now.Add(talkLook)
 		if started == nil {
@@ -221,10 +223,36 @@ func (s *Calls) alive(ctx context.Context, tx *db.Tx, c Call, n callNews) error 
 	return c.record(ctx, tx, "call."+string(state), audit.System("calls"), nil)
 }
 
+// contradicted puts off a call of which Vapi has said that it is over, and says when asked that it goes on. What we know ourselves
+// counts when that has lasted for long.
+func (s *Calls) contradicted(ctx context.Context, tx *db.Tx, c Call, n callNews) error {
+	if c.overdue(tx.Now) {
+		return s.endAsKnown(ctx, tx, c, n, c.EndingAt)
+	}
+	if _, err := tx.ExecContext(ctx, `UPDATE calls SET look_at = $2 WHERE id = $1`, c.ID, tx.Now.Add(endLook)); err != nil {
+		return fmt.Errorf("couldn't put the call off: %w", err)
+	}
+	return nil
+}
+
+// overdue reports whether Vapi has owed us for too long how long a call was that is over.
+func (c *Call) overdue(now time.Time) bool {
+	return c.EndingAt != nil && now.Sub(*c.EndingAt) > endPatience
+}
+
+// endAsKnown settles a call by what we know ourselves: from when somebody began to speak, if anybody did, until a moment.
+func (s *Calls) endAsKnown(ctx context.Context, tx *db.Tx, c Call, n callNews, until *time.Time) error {
+	if c.StartedAt == nil || until == nil {
+		return s.end(ctx, tx, c, n, 0)
+	}
+	n.started, n.ended = c.StartedAt, until
+	return s.end(ctx, tx, c, n, length(*c.StartedAt, *until))
+}
+
 // over settles a call that has ended, if it is known how long it was, or else has it looked at until it is.
 func (s *Calls) over(ctx context.Context, tx *db.Tx, c Call, n callNews) error {
 	started, ended := n.started, n.ended
-	late := c.EndingAt != nil && tx.Now.Sub(*c.EndingAt) > endPatience
+	late := c.overdue(tx.Now)
 	if n.whole && n.asked && started == nil { // Vapi says that nobody spoke, unless it told us otherwise before
 		started = c.StartedAt
 	}
@@ -266,11 +294,7 @@ func (s *Calls) missed(ctx context.Context, tx *db.Tx, c Call, n callNews) error
 		return nil
 	}
 	n.note = noteCallLost
-	if c.StartedAt == nil || c.HeardAt == nil {
-		return s.end(ctx, tx, c, n, 0)
-	}
-	n.started, n.ended = c.StartedAt, c.HeardAt
-	return s.end(ctx, tx, c, n, length(*c.StartedAt, *c.HeardAt))
+	return s.endAsKnown(ctx, tx, c, n, c.HeardAt)
 }
 
 // length is how many seconds a call is charged: each that has begun.

@@ -172,6 +172,9 @@ func (s *Calls) askVapi(ctx context.Context, c Call) (Call, error) {
 		return s.hear(ctx, c.OrgID, c.ID, callNews{missing: true, asked: true, whole: true})
 	case err != nil:
 		return c, fmt.Errorf("couldn't ask Vapi about it: %w", err)
+	case c.State == CallEnding && at.Status != vapiEnded && c.overdue(s.o.Now()): // it is about to be settled: nobody pays for more
+		c.HangupWhy = HangupAsked
+		s.hangUp(ctx, c)
 	}
 	return s.hear(ctx, c.OrgID, c.ID, newsOfCall(at))
 }

@@ -144,3 +144,21 @@ func TestReportAfterAsking(t *testing.T) {
 	}
 	p.wantCall("once", call, telephony.CallCompleted, 20, 19)
 }
+
+// TestEndedAndNotEnded: Vapi says that a call is over, and whenever it is asked that it goes on. What we know ourselves counts in
+// the end, and until then nobody else waits for it.
+func TestEndedAndNotEnded(t *testing.T) {
+	p := newPhones(t)
+	call, at := p.place("k")
+	p.line.answer(at)
+	p.tell(p.line.news(at, "status-update", "in-progress"))
+	p.clock.Advance(20 * time.Second)
+	p.tell(p.line.news(at, "status-update", "ended"))
+	p.sweep()
+	p.wantCall("over", call, telephony.CallEnding, 0, 0)
+	if n := p.number1(`SELECT count(*) FROM calls WHERE id = $1 AND look_at > $2`, call.ID, p.clock.Now()); n != 1 {
+		t.Error("it stays at the head of the queue")
+	}
+	p.pass(16 * time.Minute)
+	p.wantCall("in the end", call, telephony.CallCompleted, 20, 19)
+}
