@@ -38,7 +38,7 @@ func (s *Calls) Sweep(ctx context.Context) (n int, err error) {
 		due = nil
 		return tx.SelectContext(ctx, &due, `
 			SELECT id, org_id, state, look_at <= $1 AS look, coalesce(fund_at <= $1, false) AS fund FROM calls
-			WHERE ended_at IS NULL AND (look_at <= $1 OR fund_at <= $1) ORDER BY look_at LIMIT $2`, tx.Now, callsMost)
+			WHERE ended_at IS NULL AND (look_at <= $1 OR fund_at <= $1) ORDER BY fund DESC, look_at LIMIT $2`, tx.Now, callsMost)
 	})
 	if err != nil {
 		return 0, err

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"ringfence/db"
+	"ringfence/db/dbtest"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 )
@@ -161,4 +162,30 @@ func TestEndedAndNotEnded(t *testing.T) {
 	}
 	p.pass(16 * time.Minute)
 	p.wantCall("in the end", call, telephony.CallCompleted, 20, 19)
+}
+
+// TestMoneyFirst: what is to be set aside for calls is set aside, however many others are to be asked about.
+func TestMoneyFirst(t *testing.T) {
+	p := newPhones(t)
+	p.adjust(9_00)
+	call, at := p.place("k")
+	p.line.answer(at)
+	p.tell(p.line.news(at, "status-update", "in-progress"))
+	p.clock.Advance(29 * time.Second)
+	dbtest.Super(t, p.dbURL, `
+		WITH h AS (INSERT INTO holds (id, org_id, source, key, fingerprint, action, quantity, destination, price_id, rate_id, authorised_pence, amount_pence, state, at_once, actor,
+		                              created_at, expires_at, updated_at, request_id, settled_by)
+		    SELECT gen_random_uuid(), org_id, source, 'many' || i, fingerprint, action, quantity, destination, price_id, rate_id, authorised_pence, amount_pence, state, at_once, actor,
+		           created_at, expires_at, updated_at, request_id, settled_by FROM holds, generate_series(1, 500) i WHERE id = $1 RETURNING id, key)
+		INSERT INTO calls (id, org_id, direction, number_id, agent_id, our_number, party, state, hold_id, ceiling_seconds, covered_seconds, key, fingerprint, actor, created_at, asked_at,
+		                   look_at)
+		SELECT gen_random_uuid(), c.org_id, direction, number_id, agent_id, our_number, party, 'ringing', h.id, ceiling_seconds, 60, h.key, c.fingerprint, c.actor, c.created_at, asked_at,
+		       c.created_at FROM calls c, h WHERE c.id = $2`, call.HoldID.UUID, call.ID)
+	_, _ = p.Sweep(t.Context())
+	if got := p.call(call); got.Covered < 80 {
+		t.Errorf("it is paid for until %d", got.Covered)
+	}
+	dbtest.Super(t, p.dbURL, `DELETE FROM calls WHERE key LIKE 'many%'`)
+	dbtest.Super(t, p.dbURL, `DELETE FROM holds WHERE key LIKE 'many%'`)
+	p.settle()
 }
