@@ -33,7 +33,7 @@ var rules = []rule{
 	{"internal/audit", []string{"ringfence/db"}, []string{"net/http"}},
 	{"internal/notice", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit"}, []string{"net/http"}},
 	{"internal/wallet", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/batch", "ringfence/internal/wallet"}, []string{"net/http"}},
-	{"internal/auth", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit"}, nil},
+	{"internal/auth", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/notice"}, nil},
 	{"internal/payments", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/batch", "ringfence/internal/failpoint", "ringfence/internal/notice", "ringfence/internal/wallet"}, nil},
 	{"internal/knowledge", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/batch", "ringfence/internal/wallet"}, []string{"net/http"}},
 	{"internal/telephony", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/notice", "ringfence/internal/wallet"}, nil},
