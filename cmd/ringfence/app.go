@@ -94,6 +94,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	})
 	a.notices, err = notice.New(notice.Options{
 		DB: a.db, Log: a.log.With("part", "notices"), SMTPURL: cfg.SMTPURL.Reveal(), From: cfg.MailFrom, BaseURL: cfg.BaseURL,
+		OpenToken: a.auth.OpenToken,
 	})
 	if err != nil {
 		return nil, err
