@@ -22,8 +22,8 @@ import (
 	"ringfence/internal/wallet/wallettest"
 )
 
-// newNumbers puts the site's numbers together; base is where Twilio's stand-in is, empty where there is none.
-func (s *site) newNumbers(gates *wallet.Gates, jobs telephony.JobInserter, log *slog.Logger, base string) *telephony.Numbers {
+// keyset is one of Tink's, made anew.
+func (s *site) keyset() []byte {
 	s.t.Helper()
 	keyset, err := config.NewKeyset("")
 	if err != nil {
@@ -33,7 +33,13 @@ func (s *site) newNumbers(gates *wallet.Gates, jobs telephony.JobInserter, log *
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	vault, err := telephony.NewVault(binary)
+	return binary
+}
+
+// newNumbers puts the site's numbers together; base is where Twilio's stand-in is, empty where there is none.
+func (s *site) newNumbers(gates *wallet.Gates, jobs telephony.JobInserter, log *slog.Logger, base string) *telephony.Numbers {
+	s.t.Helper()
+	vault, err := telephony.NewVault(s.keyset())
 	if err != nil {
 		s.t.Fatal(err)
 	}

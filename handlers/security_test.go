@@ -28,6 +28,7 @@ import (
 	"ringfence/internal/payments"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
+	"ringfence/internal/webhooks"
 )
 
 // The callers of the matrix, in the order of its columns. All that is asked for belongs to Harbour Dental.
@@ -266,6 +267,30 @@ func matrix(f fixture) map[string]rule {
 		"POST /settings/members/{id}/remove": {
 			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.clerk.String(), table: "users", again: f.keepMembers,
 		},
+		"GET /settings/webhooks":     pages(303, 200, 200, 200, 403, 200, 403),
+		"GET /settings/webhooks/new": pages(303, 403, 403, 200, 403, 200, 403),
+		"POST /settings/webhooks": {
+			status: [callers]int{303, 403, 403, 200, 403, 200, 403}, form: url.Values{"url": {"https://matrix.example/"}, "types": {"wallet.low"}, "key": {"matrix"}},
+		},
+		"GET /settings/webhooks/{id}": {status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: f.hook.String(), table: "webhook_endpoints"},
+		"POST /settings/webhooks/{id}": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.hook.String(), table: "webhook_endpoints", form: url.Values{"url": {"https://other.example/"}, "types": {"wallet.low"}},
+		},
+		"POST /settings/webhooks/{id}/roll": {status: [callers]int{303, 403, 403, 200, 403, 404, 403}, id: f.hook.String(), table: "webhook_endpoints"},
+		"POST /settings/webhooks/{id}/test": {status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.hook.String(), table: "webhook_endpoints"},
+		"POST /settings/webhooks/{id}/switch": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.hook.String(), table: "webhook_endpoints", form: url.Values{"to": {"on"}},
+		},
+		"GET /settings/webhooks/{id}/remove": {status: [callers]int{303, 403, 403, 200, 403, 404, 403}, id: f.hook.String(), table: "webhook_endpoints"},
+		"POST /settings/webhooks/{id}/remove": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.hook.String(), table: "webhook_endpoints", again: f.keepWebhook,
+		},
+		"GET /settings/webhook-deliveries/{id}": {
+			status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: deliveryID, table: "webhook_deliveries", again: f.keepWebhook,
+		},
+		"POST /settings/webhook-deliveries/{id}/resend": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: deliveryID, table: "webhook_deliveries", again: f.keepWebhook,
+		},
 		"POST /settings/keys": {
 			status: [callers]int{303, 403, 403, 200, 403, 200, 403}, form: url.Values{"name": {"Till"}, "scopes": {"wallet:read"}},
 		},
@@ -294,6 +319,22 @@ func matrix(f fixture) map[string]rule {
 		},
 		"DELETE /api/v1/numbers/{id}": {
 			status: [callers]int{401, 403, 202, 202, 403, 404, 202}, id: numberID, table: "numbers", again: f.keepNumber,
+		},
+		"GET /api/v1/webhook-endpoints": pages(401, 200, 200, 200, 403, 200, 200),
+		"POST /api/v1/webhook-endpoints": { // its address is had already by the second who asks
+			status: [callers]int{401, 403, 403, 201, 403, 201, 409}, form: url.Values{"json": {`{"url":"https://api.example/","types":["wallet.low"]}`}},
+		},
+		"GET /api/v1/webhook-endpoints/{id}": {
+			status: [callers]int{401, 200, 200, 200, 403, 404, 200}, id: f.hook.String(), table: "webhook_endpoints", again: f.keepWebhook,
+		},
+		"PATCH /api/v1/webhook-endpoints/{id}": {
+			status: [callers]int{401, 403, 403, 200, 403, 404, 200}, id: f.hook.String(), table: "webhook_endpoints", form: url.Values{"json": {`{"enabled":true}`}}, again: f.keepWebhook,
+		},
+		"DELETE /api/v1/webhook-endpoints/{id}": {
+			status: [callers]int{401, 403, 403, 200, 403, 404, 200}, id: f.hook.String(), table: "webhook_endpoints", again: f.keepWebhook,
+		},
+		"POST /api/v1/webhook-endpoints/{id}/roll-secret": {
+			status: [callers]int{401, 403, 403, 200, 403, 404, 200}, id: f.hook.String(), table: "webhook_endpoints", form: url.Values{"json": {`{}`}}, again: f.keepWebhook,
 		},
 		"POST /api/v1/knowledge/search": {
 			status: [callers]int{401, 403, 200, 200, 403, 402, 200}, form: url.Values{"json": {`{"query":"saturdays"}`}},
@@ -325,6 +366,8 @@ type fixture struct {
 	transaction          uuid.UUID
 	credential           uuid.UUID // of its own Twilio account
 	clerk                uuid.UUID // a member that nobody in the matrix is
+	hook                 uuid.UUID // a webhook endpoint
+	hookSealed           []byte    // its secret
 	stray                string    // a subaccount at Twilio that is nobody's
 	captured, voided     uuid.UUID // open holds, made by a program, to be captured and voided
 	wallets              *wallet.Ledger
@@ -333,6 +376,8 @@ type fixture struct {
 }
 
 const numberID = "0197c5a0-0000-7000-8000-000000000123"
+
+const deliveryID = "0197c5a0-0000-7000-8000-0000000000de"
 
 const invitationID = "0197c5a0-0000-7000-8000-0000000000a1"
 
@@ -420,6 +465,15 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 	f.keepCard()
 	f.keepMembers()
 	f.keepInvitation()
+	hook, _, _, err := f.deps.Webhooks.Create(ctx, webhooks.NewEndpoint{
+		OrgID: f.org, URL: "https://hook.example/", Types: []webhooks.Type{webhooks.NumberReleased}, Key: "fixture", Actor: audit.User(ownerID),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.hook = hook.ID
+	dbtest.Get(t, f.dbURL, &f.hookSealed, `SELECT sealed FROM webhook_endpoints WHERE id = $1`, f.hook)
+	f.keepWebhook()
 	dbtest.Super(t, f.dbURL, `INSERT INTO opt_outs (org_id, sender, recipient, word, since) VALUES ($1, '+447400123999', '+447400123456', 'STOP', now())`, f.org)
 	dbtest.Super(t, f.dbURL, `INSERT INTO notices (id, org_id, kind, subject, data, raised_at) VALUES ('0191a0e8-0000-7000-8000-000000000001', $1, 'low_balance', '1', '{}', now())`, f.org)
 	dbtest.Super(t, f.dbURL, `INSERT INTO notice_mails (id, org_id, user_id, kind, notices, state, next_attempt_at, created_at)
@@ -564,6 +618,20 @@ func (f fixture) keepInvitation() {
 		SELECT $2, $1, 'asked@else.example', 'viewer', sha256('fixture'), user_id, now(), now(), now() + interval '7 days'
 		FROM memberships WHERE org_id = $1 AND role = 'owner'
 		ON CONFLICT (id) DO UPDATE SET revoked_at = NULL WHERE invitations.revoked_at IS NOT NULL`, f.org, invitationID)
+}
+
+// keepWebhook brings the webhook endpoint back if it was removed, with something that was sent to it.
+func (f fixture) keepWebhook() {
+	f.t.Helper()
+	dbtest.Super(f.t, f.dbURL, `UPDATE webhook_endpoints SET removed_at = NULL, sealed = $2 WHERE id = $1 AND removed_at IS NOT NULL`, f.hook, f.hookSealed)
+	for _, statement := range []string{
+		`INSERT INTO webhook_events (id, org_id, type, subject, data, happened_at) VALUES ('0197c5a0-0000-7000-8000-0000000000ee', $1, 'number.released', 'x', '{}', now()) ON CONFLICT DO NOTHING`,
+		`INSERT INTO webhook_deliveries (id, org_id, endpoint_id, event_id, state, next_attempt_at, created_at, ended_at)
+		 SELECT '` + deliveryID + `', $1, id, '0197c5a0-0000-7000-8000-0000000000ee', 'failed', now(), now(), now() FROM webhook_endpoints WHERE org_id = $1 AND key = 'fixture' ON CONFLICT DO NOTHING`,
+		`INSERT INTO webhook_attempts (delivery_id, n, org_id, at, took_ms, status) VALUES ('` + deliveryID + `', 1, $1, now(), 1, 500) ON CONFLICT DO NOTHING`,
+	} {
+		dbtest.Super(f.t, f.dbURL, statement, f.org)
+	}
 }
 
 // keepCard gives Harbour Dental a saved card, and automatic top-ups that charge it.
@@ -919,6 +987,38 @@ func TestRowsOfOthersDoNotExist(t *testing.T) {
 		"POST /settings/members/invitations/{id}/revoke": func(who auth.Identity) error {
 			return f.auth.RevokeInvitation(t.Context(), who, uuid.MustParse(invitationID))
 		},
+		"GET /settings/webhooks/{id}": func(who auth.Identity) error {
+			f.keepWebhook()
+			_, err := f.deps.Webhooks.Endpoint(t.Context(), who.OrgID, f.hook)
+			return err
+		},
+		"POST /settings/webhooks/{id}": func(who auth.Identity) error {
+			f.keepWebhook()
+			_, err := f.deps.Webhooks.Change(t.Context(), who.OrgID, f.hook, webhooks.Change{On: new(true)}, who.Actor())
+			return err
+		},
+		"POST /settings/webhooks/{id}/roll": func(who auth.Identity) error {
+			f.keepWebhook()
+			_, _, _, err := f.deps.Webhooks.Roll(t.Context(), who.OrgID, f.hook, "behind", who.Actor())
+			return err
+		},
+		"POST /settings/webhooks/{id}/test": func(who auth.Identity) error {
+			f.keepWebhook()
+			_, err := f.deps.Webhooks.Test(t.Context(), who.OrgID, f.hook, who.Actor())
+			return err
+		},
+		"POST /settings/webhooks/{id}/remove": func(who auth.Identity) error {
+			f.keepWebhook()
+			return f.deps.Webhooks.Remove(t.Context(), who.OrgID, f.hook, who.Actor())
+		},
+		"GET /settings/webhook-deliveries/{id}": func(who auth.Identity) error {
+			_, _, _, err := f.deps.Webhooks.Delivery(t.Context(), who.OrgID, uuid.MustParse(deliveryID))
+			return err
+		},
+		"POST /settings/webhook-deliveries/{id}/resend": func(who auth.Identity) error {
+			f.keepWebhook()
+			return f.deps.Webhooks.Resend(t.Context(), who.OrgID, uuid.MustParse(deliveryID), who.Actor())
+		},
 		"GET /messages/{id}": func(who auth.Identity) error {
 			_, err := f.deps.Messages.Message(t.Context(), who.OrgID, f.message)
 			return err
@@ -933,6 +1033,10 @@ func TestRowsOfOthersDoNotExist(t *testing.T) {
 			return f.deps.Knowledge.Delete(t.Context(), who.OrgID, f.document, who.Actor())
 		},
 	}
+	behind["POST /settings/webhooks/{id}/switch"], behind["PATCH /api/v1/webhook-endpoints/{id}"] = behind["POST /settings/webhooks/{id}"], behind["POST /settings/webhooks/{id}"]
+	behind["GET /settings/webhooks/{id}/remove"], behind["GET /api/v1/webhook-endpoints/{id}"] = behind["GET /settings/webhooks/{id}"], behind["GET /settings/webhooks/{id}"]
+	behind["DELETE /api/v1/webhook-endpoints/{id}"] = behind["POST /settings/webhooks/{id}/remove"]
+	behind["POST /api/v1/webhook-endpoints/{id}/roll-secret"] = behind["POST /settings/webhooks/{id}/roll"]
 	behind["GET /numbers/{id}/release"], behind["GET /api/v1/numbers/{id}"] = behind["GET /numbers/{id}"], behind["GET /numbers/{id}"]
 	behind["POST /numbers/{id}/release"] = func(who auth.Identity) error {
 		_, err := f.numbers.Release(t.Context(), telephony.ReleaseRequest{OrgID: who.OrgID, Number: uuid.MustParse(numberID), Actor: who.Actor()})

@@ -36,6 +36,7 @@ import (
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 	"ringfence/internal/wallet/wallettest"
+	"ringfence/internal/webhooks"
 	"ringfence/views"
 )
 
@@ -185,6 +186,10 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 		told.SMTPURL, told.From = "smtp://127.0.0.1:1", "Ringfence <no-reply@ringfence.example>"
 	}
 	if deps.Notices, err = notice.New(told); err != nil {
+		t.Fatal(err)
+	}
+	deps.Webhooks, err = webhooks.New(webhooks.Options{DB: s.db, Log: log, Now: time.Now, Keyset: s.keyset(), AllowPrivate: true, Timeout: 5 * time.Second})
+	if err != nil {
 		t.Fatal(err)
 	}
 	o.deps(&deps)

@@ -66,6 +66,10 @@ func (c ScopeChoice) words() string {
 		return "Buy and release phone numbers"
 	case "knowledge:read":
 		return "Search the knowledge base"
+	case "webhooks:read":
+		return "See webhook endpoints"
+	case "webhooks:write":
+		return "Change webhook endpoints"
 	}
 	return c.Name
 }

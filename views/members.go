@@ -10,7 +10,7 @@ import (
 func settingsTabs(m PageMeta) ui.TabsProps {
 	items := []ui.NavItem{{Label: "Account", Href: "/settings"}, {Label: "Sessions", Href: "/settings/sessions"}}
 	if m.User.Role != "" {
-		items = append(items, ui.NavItem{Label: "Members", Href: "/settings/members"}, ui.NavItem{Label: "Notices", Href: "/settings/notices"})
+		items = append(items, ui.NavItem{Label: "Members", Href: "/settings/members"}, ui.NavItem{Label: "Notices", Href: "/settings/notices"}, ui.NavItem{Label: "Webhooks", Href: "/settings/webhooks"})
 	}
 	for i := range items {
 		items[i].Current = m.Path == items[i].Href

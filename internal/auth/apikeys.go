@@ -35,13 +35,15 @@ const (
 	NumbersRead
 	NumbersWrite
 	KnowledgeRead
+	WebhooksRead
+	WebhooksWrite
 
 	NoScopes  Scopes = 0
-	AllScopes        = WalletRead | HoldsWrite | MessagesWrite | CallsWrite | NumbersRead | NumbersWrite | KnowledgeRead
+	AllScopes        = WalletRead | HoldsWrite | MessagesWrite | CallsWrite | NumbersRead | NumbersWrite | KnowledgeRead | WebhooksRead | WebhooksWrite
 )
 
 // ScopeNames are all scopes as people write them, in order; the first is 1<<0.
-var ScopeNames = []string{"wallet:read", "holds:write", "messages:write", "calls:write", "numbers:read", "numbers:write", "knowledge:read"}
+var ScopeNames = []string{"wallet:read", "holds:write", "messages:write", "calls:write", "numbers:read", "numbers:write", "knowledge:read", "webhooks:read", "webhooks:write"}
 
 // Has reports whether all of want are in s.
 func (s Scopes) Has(want Scopes) bool { return s&want == want }
@@ -75,10 +77,12 @@ func ParseScopes(names []string) (s Scopes, err error) {
 // scopes are what a person of this role may do through the API.
 func (r Role) scopes() Scopes {
 	switch r {
-	case RoleOwner, RoleMember:
+	case RoleOwner:
 		return AllScopes
+	case RoleMember:
+		return AllScopes &^ WebhooksWrite
 	case RoleViewer:
-		return WalletRead | NumbersRead | KnowledgeRead
+		return WalletRead | NumbersRead | KnowledgeRead | WebhooksRead
 	}
 	return NoScopes
 }

@@ -29,6 +29,8 @@ const (
 	NumberRentDue    Kind = "number_rent_due"    // a number's next month is charged in a week; its subject is number and month
 	NumberRentUnpaid Kind = "number_rent_unpaid" // a number's month is owed, and it is released unless it is paid
 	NumberReleased   Kind = "number_released"    // a number is given back because its rent was not paid
+
+	WebhookDisabled Kind = "webhook_disabled" // an endpoint was switched off, since nothing could be delivered to it
 )
 
 // Notice is one thing to be told.

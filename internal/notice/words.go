@@ -8,7 +8,7 @@ import (
 )
 
 // Kinds are all there are, in the order in which people are asked whether they want mail about them.
-var Kinds = []Kind{LowBalance, TopUpSucceeded, TopUpFailed, CardAttention, AutoTopUpEnded, DisputeOpened, DisputeClosed, AccountClosing}
+var Kinds = []Kind{LowBalance, TopUpSucceeded, TopUpFailed, CardAttention, AutoTopUpEnded, DisputeOpened, DisputeClosed, AccountClosing, WebhookDisabled}
 
 // About says in a few words what a kind is about, for a list of them.
 func (k Kind) About() string {
@@ -29,6 +29,8 @@ func (k Kind) About() string {
 		return "A dispute has ended"
 	case AccountClosing:
 		return "The account was closed"
+	case WebhookDisabled:
+		return "A webhook endpoint was switched off"
 	}
 	return string(k)
 }
@@ -53,6 +55,8 @@ type figures struct {
 	Last4          string      `json:"last4"`
 	Reason         string      `json:"reason"`
 	Status         string      `json:"status"`
+	URL            string      `json:"url"`
+	Endpoint       string      `json:"endpoint"`
 }
 
 // words tells a notice of a kind with its figures.
@@ -108,6 +112,9 @@ func words(kind Kind, data []byte) (Words, error) {
 		w.Title = "Your account was closed"
 		w.Text = "Nothing can be spent or paid in any more. Your history stays readable." + said(f.Reason)
 		w.Path, w.Link, w.Bad = "/wallet/transactions", "See your transactions", true
+	case WebhookDisabled:
+		w.Text = fmt.Sprintf("%s is no longer told what happens.%s Mend it, switch it on, and send again what it missed.", f.URL, said(f.Reason))
+		w.Path, w.Link, w.Bad = "/settings/webhooks/"+f.Endpoint, "Look at the endpoint", true
 	}
 	return w, nil
 }
