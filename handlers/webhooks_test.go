@@ -109,7 +109,7 @@ func TestWebhookPages(t *testing.T) {
 	if err := hooks.Work(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	wantSpaced(t, "delivered", b.get(delivery), "h1 ~ *, header", "Delivered")
+	wantSpaced(t, "delivered", b.get(delivery), "#main", "Delivered")
 	wantStatus(t, "test", b.send(one, one+"/test", nil), http.StatusSeeOther)
 	wantStatus(t, "off", b.send(one, one+"/switch", url.Values{"to": {"off"}}), http.StatusSeeOther)
 	wantStatus(t, "a test while off", b.send(one, one+"/test", nil), http.StatusConflict)
