@@ -83,7 +83,7 @@ func (d DeliveryLine) state() ui.StateProps {
 	case d.State == "failed":
 		return ui.StateProps{Word: "Given up", Tone: ui.ToneBad, Icon: ui.IconError}
 	case d.Attempts > 0:
-		return ui.StateProps{Word: "Tried again", Tone: ui.ToneWarn, Icon: ui.IconClock}
+		return ui.StateProps{Word: "Retrying", Tone: ui.ToneWarn, Icon: ui.IconClock}
 	}
 	return ui.StateProps{Word: "Waiting", Tone: ui.ToneNeutral, Icon: ui.IconHourglass}
 }
