@@ -325,7 +325,7 @@ func judge(ctx context.Context, tx *db.Tx, org uuid.UUID, r row, a attempt) (off
 		}
 		return false, nil
 	}
-	reason := ""
+	var reason string
 	switch {
 	case r.DisabledAt.Valid:
 		return false, nil

@@ -53,9 +53,11 @@ func (h *house) plant(org uuid.UUID) (p planted) {
 		{`INSERT INTO payments (payment_intent, org_id, top_up_id, amount_pence, paid_at, created_at, updated_at) VALUES ($3::text, $1, $2, 5000, now(), now(), now())`, []any{org, p.paid, "pi_" + p.paid.String()}},
 		{`INSERT INTO credentials (id, org_id, provider, kind, account_sid, sealed, key_id, last_four, state, created_by, created_at, updated_at, tested_at)
 		  VALUES ($1, $2, 'twilio', 'byoc', 'AC00112233445566778899aabbccddeeff', 'x', 1, '1234', 'working', 'system:test', now(), now(), now())`, []any{credential, org}},
-		{`INSERT INTO numbers (id, org_id, phone_number, country, kind, state, step, next_at, account_sid, credential_id, sid, vapi_id, key, fingerprint, actor, created_at)
+		{
+			`INSERT INTO numbers (id, org_id, phone_number, country, kind, state, step, next_at, account_sid, credential_id, sid, vapi_id, key, fingerprint, actor, created_at)
 		  VALUES ($1::uuid, $2, '+4474001' || right($4::text, 5), 'GB', 'byoc', 'provisioning', 'activate', now(), 'AC1', $3, $1::text, $1::text, 'k', sha256('k'), 'system:test', now())`,
-			[]any{p.number, org, credential, fmt.Sprintf("%05d", time.Now().Nanosecond()%100_000)}},
+			[]any{p.number, org, credential, fmt.Sprintf("%05d", time.Now().Nanosecond()%100_000)},
+		},
 		{`INSERT INTO calls (id, org_id, direction, number_id, our_number, party, state, hold_id, ceiling_seconds, covered_seconds, key, fingerprint, actor, created_at, asked_at, look_at)
 		  VALUES ($1, $2, 'outbound', $3, '+447400123456', '+447400123999', 'in_progress', $4, 60, 60, 'k', sha256('k'), 'system:test', now(), now(), now())`, []any{p.call, org, p.number, hold()}},
 		{text, []any{p.text, org, hold()}},
@@ -140,9 +142,15 @@ func TestEveryTypeIsTold(t *testing.T) {
 		name string
 		want any
 	}{
-		{webhooks.WalletCredited, "amount_pence", 5000.}, {webhooks.WalletLow, "available_pence", 1.}, {webhooks.TopUpFailed, "id", p.topUp.String()},
-		{webhooks.NumberActive, "id", p.number.String()}, {webhooks.NumberReleased, "state", "released"}, {webhooks.CallEnded, "seconds", 30.},
-		{webhooks.CallEnded, "amount_pence", 28.}, {webhooks.MessageReceived, "body", "Is Saturday fine?"}, {webhooks.MessageDelivered, "id", p.text.String()},
+		{webhooks.WalletCredited, "amount_pence", 5000.},
+		{webhooks.WalletLow, "available_pence", 1.},
+		{webhooks.TopUpFailed, "id", p.topUp.String()},
+		{webhooks.NumberActive, "id", p.number.String()},
+		{webhooks.NumberReleased, "state", "released"},
+		{webhooks.CallEnded, "seconds", 30.},
+		{webhooks.CallEnded, "amount_pence", 28.},
+		{webhooks.MessageReceived, "body", "Is Saturday fine?"},
+		{webhooks.MessageDelivered, "id", p.text.String()},
 		{webhooks.MessageFailed, "note", "Unreachable"},
 	} {
 		if got := told[c.kind][c.name]; got != c.want {

@@ -373,9 +373,9 @@ func TestEndpointsAreSwitchedOff(t *testing.T) {
 		if len(l.all()) != n || h.count(`SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = $1 AND state = 'queued'`, e.ID) != 0 {
 			t.Errorf("%s: something is sent to it", name)
 		}
-		var any uuid.UUID
-		dbtest.Get(t, h.url, &any, `SELECT id FROM webhook_deliveries WHERE endpoint_id = $1 LIMIT 1`, e.ID)
-		if err := h.Resend(t.Context(), h.org, any, actor); !fault.Is(err, fault.Conflict) {
+		var one uuid.UUID
+		dbtest.Get(t, h.url, &one, `SELECT id FROM webhook_deliveries WHERE endpoint_id = $1 LIMIT 1`, e.ID)
+		if err := h.Resend(t.Context(), h.org, one, actor); !fault.Is(err, fault.Conflict) {
 			t.Errorf("%s: %v", name, err)
 		}
 		l.answers(http.StatusOK)
@@ -383,7 +383,7 @@ func TestEndpointsAreSwitchedOff(t *testing.T) {
 		if got, err = h.Change(t.Context(), h.org, e.ID, webhooks.Change{On: &on}, actor); err != nil || !got.On() || !got.FailingSince.IsZero() {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
-		if err := h.Resend(t.Context(), h.org, any, actor); err != nil {
+		if err := h.Resend(t.Context(), h.org, one, actor); err != nil {
 			t.Fatal(err)
 		}
 		h.work()
@@ -461,7 +461,7 @@ func TestPrivateAddressesAreRefused(t *testing.T) {
 	}
 	places := []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "[fd00::1]", "[fe80::1]", "[64:ff9b::7f00:1]", "198.18.0.1", "2130706433", "0x7f.1"}
 	for i, place := range places {
-		h.create(h.org, fmt.Sprintf("https://%s:%s/%d", place, port, i))
+		h.create(h.org, "https://"+place+":"+port+fmt.Sprint("/", i))
 	}
 	h.low(h.org)
 	h.work()
@@ -506,7 +506,7 @@ func TestHostilePrograms(t *testing.T) {
 				}
 			}
 		}, 200, ""},
-		"hang up": {func(w http.ResponseWriter, _ int) { panic(http.ErrAbortHandler) }, 0, "broke off"},
+		"hang up": {func(http.ResponseWriter, int) { panic(http.ErrAbortHandler) }, 0, "broke off"},
 	} {
 		l := listen(t)
 		l.answer = c.answer
