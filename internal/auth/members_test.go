@@ -172,6 +172,41 @@ func TestInvitationLinks(t *testing.T) {
 	}
 }
 
+// Of any number of uses of one link at the same moment one counts: here all have looked at it before any uses it up.
+func TestInvitationOnce(t *testing.T) {
+	h := newSealedHouse(t, nil)
+	boss := h.boss(t)
+	token, id := h.invited(t, boss, "nowhere@north.example", auth.RoleViewer)
+	var wg sync.WaitGroup
+	errs := make([]error, 6)
+	h.system(t, func(ctx context.Context, tx *db.Tx) error {
+		if _, err := tx.ExecContext(ctx, `SELECT FROM invitations WHERE id = $1 FOR UPDATE`, id); err != nil {
+			return err
+		}
+		for i := range errs {
+			wg.Go(func() { _, _, errs[i] = h.AcceptSigningIn(t.Context(), token, password, address, browser) })
+		}
+		for until := time.Now().Add(20 * time.Second); h.count(t, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) < len(errs); {
+			if time.Now().After(until) {
+				t.Fatal("they do not all wait for the invitation")
+			}
+		}
+		return nil
+	})
+	wg.Wait()
+	good := 0
+	for _, err := range errs {
+		if err == nil {
+			good++
+		} else if !fault.Is(err, fault.NotFound) {
+			t.Error(err)
+		}
+	}
+	if good != 1 || h.count(t, `SELECT count(*) FROM audit_log WHERE action = 'member.joined'`) != 1 {
+		t.Errorf("the link was used %d times", good)
+	}
+}
+
 // Who has an account joins as who they are, and nobody joins with somebody else's link.
 func TestInvitationsOfKnownPeople(t *testing.T) {
 	h := newSealedHouse(t, nil)
