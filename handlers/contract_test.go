@@ -25,6 +25,7 @@ import (
 	"ringfence/handlers"
 	"ringfence/internal/audit"
 	"ringfence/internal/wallet"
+	"ringfence/internal/webhooks"
 )
 
 // contract holds answers against the API's description, the one that the site itself serves.
@@ -372,6 +373,14 @@ func TestExamplesAreReal(t *testing.T) {
 					}
 				case path == "/api/v1/calls":
 					s.newCaller("Example")
+				case strings.HasPrefix(path, "/api/v1/webhook-endpoints/"):
+					e, _, _, err := deps.Webhooks.Create(t.Context(), webhooks.NewEndpoint{
+						OrgID: s.org, URL: "https://example.com/" + uuid.NewString(), Types: webhooks.Types, Key: uuid.NewString(), Actor: audit.System("test"),
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					to = strings.ReplaceAll(path, "{id}", e.ID.String())
 				case strings.Contains(path, "{id}"):
 					h, err := deps.Gates.Authorise(t.Context(), wallet.HoldRequest{
 						OrgID: s.org, Action: wallet.ActionSMS, Quantity: 2, Source: wallet.SourceAPI, Key: uuid.NewString(), Actor: audit.System("test"),
@@ -405,7 +414,7 @@ func TestEveryCodeIsExplained(t *testing.T) {
 		"under_way",
 	}
 	seen := 0
-	for _, folder := range []string{".", "../internal/auth", "../internal/wallet", "../internal/knowledge", "../internal/telephony"} {
+	for _, folder := range []string{".", "../internal/auth", "../internal/wallet", "../internal/knowledge", "../internal/telephony", "../internal/webhooks"} {
 		files, err := filepath.Glob(folder + "/*.go")
 		if err != nil {
 			t.Fatal(err)

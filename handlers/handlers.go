@@ -23,6 +23,7 @@ import (
 	"ringfence/internal/payments"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
+	"ringfence/internal/webhooks"
 	"ringfence/static"
 	"ringfence/views"
 )
@@ -46,6 +47,7 @@ type Deps struct {
 	Payments  *payments.Service
 	Knowledge *knowledge.Service
 	Notices   *notice.Service
+	Webhooks  *webhooks.Service
 	// Verify holds our own records against what must be true of them, whoever they belong to; for operators.
 	Verify func(context.Context) ([]wallet.Check, error)
 

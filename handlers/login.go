@@ -20,7 +20,11 @@ func (a *app) loginPage(w http.ResponseWriter, r *http.Request, v *visit) error 
 	if err := a.readyForm(w, r, v); err != nil {
 		return err
 	}
-	return a.showLogin(w, r, v, http.StatusOK, views.LoginPage{Next: next})
+	p := views.LoginPage{Next: next}
+	if r.URL.Query().Get("done") == "reset" {
+		p.Notice = "Your password was changed, and you were signed out everywhere. Sign in with the new one."
+	}
+	return a.showLogin(w, r, v, http.StatusOK, p)
 }
 
 // readyForm gives a stranger's browser what forms are protected by.

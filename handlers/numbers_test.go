@@ -22,8 +22,8 @@ import (
 	"ringfence/internal/wallet/wallettest"
 )
 
-// newNumbers puts the site's numbers together; base is where Twilio's stand-in is, empty where there is none.
-func (s *site) newNumbers(gates *wallet.Gates, jobs telephony.JobInserter, log *slog.Logger, base string) *telephony.Numbers {
+// keyset is one of Tink's, made anew.
+func (s *site) keyset() []byte {
 	s.t.Helper()
 	keyset, err := config.NewKeyset("")
 	if err != nil {
@@ -33,7 +33,14 @@ func (s *site) newNumbers(gates *wallet.Gates, jobs telephony.JobInserter, log *
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if s.vault, err = telephony.NewVault(binary); err != nil {
+	return binary
+}
+
+// newNumbers puts the site's numbers together; base is where Twilio's stand-in is, empty where there is none.
+func (s *site) newNumbers(gates *wallet.Gates, jobs telephony.JobInserter, log *slog.Logger, base string) *telephony.Numbers {
+	s.t.Helper()
+	var err error
+	if s.vault, err = telephony.NewVault(s.keyset()); err != nil {
 		s.t.Fatal(err)
 	}
 	o := telephony.NumbersOptions{DB: s.db, Gates: gates, Jobs: jobs, Vault: s.vault, Log: log, Now: time.Now, BaseURL: "http://127.0.0.1:8080"}

@@ -28,6 +28,7 @@ import (
 	"ringfence/internal/payments"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
+	"ringfence/internal/webhooks"
 )
 
 // The callers of the matrix, in the order of its columns. All that is asked for belongs to Harbour Dental.
@@ -82,6 +83,15 @@ func matrix(f fixture) map[string]rule {
 		"GET /signup":  pages(200, 303, 303, 303, 303, 303, 303),
 		"POST /signup": {status: [callers]int{422, 422, 422, 422, 422, 422, 403}, counts: true},
 		"POST /logout": pages(303, 303, 303, 303, 303, 303, 403),
+
+		"GET /invitation":      pages(404, 404, 404, 404, 404, 404, 404), // without its token
+		"POST /invitation":     pages(404, 404, 404, 404, 404, 404, 403),
+		"GET /password/forgot": public,
+		"POST /password/forgot": {
+			status: [callers]int{303, 303, 303, 303, 303, 303, 403}, form: url.Values{"email": {"nobody@else.example"}}, counts: true,
+		},
+		"GET /password/reset":  pages(404, 404, 404, 404, 404, 404, 404), // without its token
+		"POST /password/reset": pages(404, 404, 404, 404, 404, 404, 403),
 
 		"GET /dashboard":                pages(303, 200, 200, 200, 303, 200, 403),
 		"GET /wallet":                   pages(303, 200, 200, 200, 403, 200, 403),
@@ -289,6 +299,52 @@ func matrix(f fixture) map[string]rule {
 		"POST /settings/second-factor/confirm":        {status: [callers]int{303, 422, 422, 422, 422, 422, 403}, form: bad, counts: true},
 		"POST /settings/second-factor/recovery-codes": {status: [callers]int{303, 409, 409, 409, 409, 409, 403}, form: bad}, // it is off
 		"POST /settings/second-factor/remove":         {status: [callers]int{303, 409, 409, 409, 409, 409, 403}, form: bad},
+		"GET /settings/sessions":                      person,
+		"POST /settings/sessions/end":                 {status: [callers]int{303, 404, 404, 404, 404, 404, 403}, form: url.Values{"id": {strings.Repeat("0", 64)}}},
+		"POST /settings/sessions/end-others":          pages(303, 303, 303, 303, 303, 303, 403),
+		"GET /settings/members":                       pages(303, 200, 200, 200, 403, 200, 403),
+		"GET /settings/members/leave":                 pages(303, 200, 200, 200, 403, 200, 403),
+		"POST /settings/members/leave":                {status: [callers]int{303, 303, 303, 409, 403, 409, 403}, again: f.keepMembers}, // the last owner stays
+		"POST /settings/members/invitations": {
+			status: [callers]int{303, 403, 403, 303, 403, 303, 403}, form: url.Values{"email": {"new@else.example"}, "role": {"viewer"}}, counts: true,
+		},
+		"POST /settings/members/invitations/{id}/resend": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: invitationID, table: "invitations", counts: true,
+		},
+		"POST /settings/members/invitations/{id}/revoke": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: invitationID, table: "invitations", again: f.keepInvitation,
+		},
+		"GET /settings/members/{id}": {status: [callers]int{303, 403, 403, 200, 403, 404, 403}, id: f.clerk.String(), table: "users", again: f.keepMembers},
+		"POST /settings/members/{id}/role": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.clerk.String(), table: "users", form: url.Values{"role": {"viewer"}}, again: f.keepMembers,
+		},
+		"POST /settings/members/{id}/remove": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.clerk.String(), table: "users", again: f.keepMembers,
+		},
+		"GET /settings/webhooks":     pages(303, 200, 200, 200, 403, 200, 403),
+		"GET /settings/webhooks/new": pages(303, 403, 403, 200, 403, 200, 403),
+		"POST /settings/webhooks": {
+			status: [callers]int{303, 403, 403, 200, 403, 200, 403}, form: url.Values{"url": {"https://matrix.example/"}, "types": {"wallet.low"}, "key": {"matrix"}},
+		},
+		"GET /settings/webhooks/{id}": {status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: f.hook.String(), table: "webhook_endpoints"},
+		"POST /settings/webhooks/{id}": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.hook.String(), table: "webhook_endpoints", form: url.Values{"url": {"https://other.example/"}, "types": {"wallet.low"}},
+		},
+		"POST /settings/webhooks/{id}/roll": {status: [callers]int{303, 403, 403, 200, 403, 404, 403}, id: f.hook.String(), table: "webhook_endpoints"},
+		"POST /settings/webhooks/{id}/test": {status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.hook.String(), table: "webhook_endpoints"},
+		"POST /settings/webhooks/{id}/switch": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.hook.String(), table: "webhook_endpoints", form: url.Values{"to": {"on"}},
+		},
+		"GET /settings/webhooks/{id}/remove": {status: [callers]int{303, 403, 403, 200, 403, 404, 403}, id: f.hook.String(), table: "webhook_endpoints"},
+		"POST /settings/webhooks/{id}/remove": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.hook.String(), table: "webhook_endpoints", again: f.keepWebhook,
+		},
+		"GET /settings/webhook-deliveries/{id}": {
+			status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: deliveryID, table: "webhook_deliveries", again: f.keepWebhook,
+		},
+		"POST /settings/webhook-deliveries/{id}/resend": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: deliveryID, table: "webhook_deliveries", again: f.keepWebhook,
+		},
 		"POST /settings/keys": {
 			status: [callers]int{303, 403, 403, 200, 403, 200, 403}, form: url.Values{"name": {"Till"}, "scopes": {"wallet:read"}},
 		},
@@ -344,6 +400,22 @@ func matrix(f fixture) map[string]rule {
 			status: [callers]int{401, 403, 200, 200, 403, 404, 200}, id: agentID, table: "agents", form: url.Values{"json": {`{"number_id":"` + numberID + `"}`}}, again: f.keepNumber,
 		},
 		"DELETE /api/v1/agents/{id}/number": {status: [callers]int{401, 403, 200, 200, 403, 404, 200}, id: agentID, table: "agents", again: f.keepNumber},
+		"GET /api/v1/webhook-endpoints":     pages(401, 200, 200, 200, 403, 200, 200),
+		"POST /api/v1/webhook-endpoints": { // without anything to be told of
+			status: [callers]int{401, 403, 403, 422, 403, 422, 422}, form: url.Values{"json": {`{"url":"https://api.example/","types":[]}`}},
+		},
+		"GET /api/v1/webhook-endpoints/{id}": {
+			status: [callers]int{401, 200, 200, 200, 403, 404, 200}, id: f.hook.String(), table: "webhook_endpoints", again: f.keepWebhook,
+		},
+		"PATCH /api/v1/webhook-endpoints/{id}": {
+			status: [callers]int{401, 403, 403, 200, 403, 404, 200}, id: f.hook.String(), table: "webhook_endpoints", form: url.Values{"json": {`{"enabled":true}`}}, again: f.keepWebhook,
+		},
+		"DELETE /api/v1/webhook-endpoints/{id}": {
+			status: [callers]int{401, 403, 403, 200, 403, 404, 200}, id: f.hook.String(), table: "webhook_endpoints", again: f.keepWebhook,
+		},
+		"POST /api/v1/webhook-endpoints/{id}/roll-secret": {
+			status: [callers]int{401, 403, 403, 200, 403, 404, 200}, id: f.hook.String(), table: "webhook_endpoints", form: url.Values{"json": {`{}`}}, again: f.keepWebhook,
+		},
 		"POST /api/v1/knowledge/search": {
 			status: [callers]int{401, 403, 200, 200, 403, 402, 200}, form: url.Values{"json": {`{"query":"saturdays"}`}},
 		},
@@ -373,6 +445,9 @@ type fixture struct {
 	message              uuid.UUID
 	transaction          uuid.UUID
 	credential           uuid.UUID // of its own Twilio account
+	clerk                uuid.UUID // a member that nobody in the matrix is
+	hook                 uuid.UUID // a webhook endpoint
+	hookSealed           []byte    // its secret
 	stray                string    // a subaccount at Twilio that is nobody's
 	captured, voided     uuid.UUID // open holds, made by a program, to be captured and voided
 	wallets              *wallet.Ledger
@@ -396,15 +471,21 @@ func agentValues(more ...string) url.Values {
 	return form
 }
 
+const deliveryID = "0197c5a0-0000-7000-8000-0000000000de"
+
+const invitationID = "0197c5a0-0000-7000-8000-0000000000a1"
+
 const eventID, reasonGiven = "evt_harbour", "TICKET-9: the matrix"
 
 func newFixture(t *testing.T, opts ...func(*options)) fixture {
 	t.Helper()
 	f := fixture{event: eventID, reason: reasonGiven}
 	f.site = identitySite(t, append([]func(*options){func(o *options) {
+		o.mails = true
 		o.deps = func(d *handlers.Deps) { d.SignUp = true; f.deps, f.wallets, f.payments = *d, d.Wallets, d.Payments }
 		o.auth.AddressFailures, o.auth.SignUps = 10_000, 10_000 // everything here comes from one address
 		o.auth.AccountFailures, o.auth.FactorFailures = 10_000, 10_000
+		o.auth.AccountResets, o.auth.AddressResets, o.auth.Invitations = 10_000, 10_000, 10_000
 	}}, opts...)...)
 	ctx := t.Context()
 	var ownerID uuid.UUID
@@ -416,6 +497,11 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 		if ownerID, err = auth.UserByEmail(ctx, tx, callerEmails[owner]); err != nil {
 			return err
 		}
+		clerk, err := f.auth.CreateUser(ctx, tx, "clerk@harbour.example", password, auth.PlatformNone)
+		if err != nil {
+			return err
+		}
+		f.clerk = clerk.ID
 		return f.auth.AddMember(ctx, tx, f.org, m.ID, auth.RoleMember)
 	})
 	if err != nil {
@@ -471,6 +557,17 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 	f.adjust(10) // what that cost
 	f.reversals()
 	f.keepCard()
+	f.keepMembers()
+	f.keepInvitation()
+	hook, _, _, err := f.deps.Webhooks.Create(ctx, webhooks.NewEndpoint{
+		OrgID: f.org, URL: "https://hook.example/", Types: []webhooks.Type{webhooks.NumberReleased}, Key: "fixture", Actor: audit.User(ownerID),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.hook = hook.ID
+	dbtest.Get(t, f.dbURL, &f.hookSealed, `SELECT sealed FROM webhook_endpoints WHERE id = $1`, f.hook)
+	f.keepWebhook()
 	dbtest.Super(t, f.dbURL, `INSERT INTO opt_outs (org_id, sender, recipient, word, since) VALUES ($1, '+447400123999', '+447400123456', 'STOP', now())`, f.org)
 	dbtest.Super(t, f.dbURL, `INSERT INTO notices (id, org_id, kind, subject, data, raised_at) VALUES ('0191a0e8-0000-7000-8000-000000000001', $1, 'low_balance', '1', '{}', now())`, f.org)
 	dbtest.Super(t, f.dbURL, `INSERT INTO notice_mails (id, org_id, user_id, kind, notices, state, next_attempt_at, created_at)
@@ -597,6 +694,39 @@ func (f fixture) keepDocument() {
 		SELECT $1, $2, 'Hours.md', 'markdown', 18, sha256('Open on Saturdays.'), 0, 1, user_id, now() FROM memberships WHERE org_id = $2 AND role = 'owner' ON CONFLICT DO NOTHING`, f.document, f.org)
 	dbtest.Super(f.t, f.dbURL, `
 		INSERT INTO knowledge_chunks (org_id, document_id, position, page, text) VALUES ($2, $1, 1, 0, 'Open on Saturdays.') ON CONFLICT DO NOTHING`, f.document, f.org)
+}
+
+// keepMembers brings back who left or was removed.
+func (f fixture) keepMembers() {
+	f.t.Helper()
+	dbtest.Super(f.t, f.dbURL, `
+		INSERT INTO memberships (org_id, user_id, role, created_at)
+		SELECT $1, id, CASE split_part(email, '@', 1) WHEN 'viewer' THEN 'viewer' ELSE 'member' END, now() FROM users
+		WHERE email IN ('viewer@harbour.example', 'member@harbour.example', 'clerk@harbour.example') ON CONFLICT DO NOTHING`, f.org)
+}
+
+// keepInvitation gives Harbour Dental an open invitation.
+func (f fixture) keepInvitation() {
+	f.t.Helper()
+	dbtest.Super(f.t, f.dbURL, `
+		INSERT INTO invitations (id, org_id, email, role, token_hash, invited_by, created_at, sent_at, expires_at)
+		SELECT $2, $1, 'asked@else.example', 'viewer', sha256('fixture'), user_id, now(), now(), now() + interval '7 days'
+		FROM memberships WHERE org_id = $1 AND role = 'owner'
+		ON CONFLICT (id) DO UPDATE SET revoked_at = NULL WHERE invitations.revoked_at IS NOT NULL`, f.org, invitationID)
+}
+
+// keepWebhook brings the webhook endpoint back if it was removed, with something that was sent to it.
+func (f fixture) keepWebhook() {
+	f.t.Helper()
+	dbtest.Super(f.t, f.dbURL, `UPDATE webhook_endpoints SET removed_at = NULL, sealed = $2 WHERE id = $1 AND removed_at IS NOT NULL`, f.hook, f.hookSealed)
+	for _, statement := range []string{
+		`INSERT INTO webhook_events (id, org_id, type, subject, data, happened_at) VALUES ('0197c5a0-0000-7000-8000-0000000000ee', $1, 'number.released', 'x', '{}', now()) ON CONFLICT DO NOTHING`,
+		`INSERT INTO webhook_deliveries (id, org_id, endpoint_id, event_id, state, next_attempt_at, created_at, ended_at)
+		 SELECT '` + deliveryID + `', $1, id, '0197c5a0-0000-7000-8000-0000000000ee', 'failed', now(), now(), now() FROM webhook_endpoints WHERE org_id = $1 AND key = 'fixture' ON CONFLICT DO NOTHING`,
+		`INSERT INTO webhook_attempts (delivery_id, n, org_id, at, took_ms, status) VALUES ('` + deliveryID + `', 1, $1, now(), 1, 500) ON CONFLICT DO NOTHING`,
+	} {
+		dbtest.Super(f.t, f.dbURL, statement, f.org)
+	}
 }
 
 // keepCard gives Harbour Dental a saved card, and automatic top-ups that charge it.
@@ -788,6 +918,7 @@ func TestAccessMatrix(t *testing.T) {
 			t.Errorf("%s: its row names no id, or one too many", name)
 		}
 		f.failAgain()
+		f.keepMembers()
 		if r.ready != nil {
 			r.ready()
 		}
@@ -932,6 +1063,63 @@ func TestRowsOfOthersDoNotExist(t *testing.T) {
 			_, err := f.numbers.Number(t.Context(), who.OrgID, uuid.MustParse(numberID))
 			return err
 		},
+		"GET /settings/members/{id}": func(who auth.Identity) error {
+			f.keepMembers()
+			_, err := f.auth.Member(t.Context(), who, f.clerk)
+			return err
+		},
+		"POST /settings/members/{id}/role": func(who auth.Identity) error {
+			f.keepMembers()
+			return f.auth.ChangeRole(t.Context(), who, f.clerk, auth.RoleViewer)
+		},
+		"POST /settings/members/{id}/remove": func(who auth.Identity) error {
+			f.keepMembers()
+			_, err := f.auth.RemoveMember(t.Context(), who, f.clerk)
+			return err
+		},
+		"POST /settings/members/invitations/{id}/resend": func(who auth.Identity) error {
+			f.keepInvitation()
+			return f.auth.ResendInvitation(t.Context(), who, uuid.MustParse(invitationID))
+		},
+		"POST /settings/members/invitations/{id}/revoke": func(who auth.Identity) error {
+			return f.auth.RevokeInvitation(t.Context(), who, uuid.MustParse(invitationID))
+		},
+		"GET /settings/webhooks/{id}": func(who auth.Identity) error {
+			f.keepWebhook()
+			_, err := f.deps.Webhooks.Endpoint(t.Context(), who.OrgID, f.hook)
+			return err
+		},
+		"POST /settings/webhooks/{id}": func(who auth.Identity) error {
+			f.keepWebhook()
+			_, err := f.deps.Webhooks.Change(t.Context(), who.OrgID, f.hook, webhooks.Change{On: new(true)}, who.Actor())
+			return err
+		},
+		"POST /settings/webhooks/{id}/roll": func(who auth.Identity) error {
+			f.keepWebhook()
+			_, _, _, err := f.deps.Webhooks.Roll(t.Context(), who.OrgID, f.hook, "behind", who.Actor())
+			return err
+		},
+		"POST /settings/webhooks/{id}/test": func(who auth.Identity) error {
+			f.keepWebhook()
+			_, err := f.deps.Webhooks.Test(t.Context(), who.OrgID, f.hook, who.Actor())
+			return err
+		},
+		"POST /settings/webhooks/{id}/remove": func(who auth.Identity) error {
+			f.keepWebhook()
+			return f.deps.Webhooks.Remove(t.Context(), who.OrgID, f.hook, who.Actor())
+		},
+		"GET /settings/webhook-deliveries/{id}": func(who auth.Identity) error {
+			_, _, _, err := f.deps.Webhooks.Delivery(t.Context(), who.OrgID, uuid.MustParse(deliveryID))
+			return err
+		},
+		"POST /settings/webhook-deliveries/{id}/resend": func(who auth.Identity) error {
+			f.keepWebhook()
+			return f.deps.Webhooks.Resend(t.Context(), who.OrgID, uuid.MustParse(deliveryID), who.Actor())
+		},
+		"GET /messages/{id}": func(who auth.Identity) error {
+			_, err := f.deps.Messages.Message(t.Context(), who.OrgID, f.message)
+			return err
+		},
 		"GET /knowledge/documents/{id}/delete": func(who auth.Identity) error {
 			f.keepDocument()
 			_, err := f.deps.Knowledge.Document(t.Context(), who.OrgID, f.document)
@@ -942,6 +1130,10 @@ func TestRowsOfOthersDoNotExist(t *testing.T) {
 			return f.deps.Knowledge.Delete(t.Context(), who.OrgID, f.document, who.Actor())
 		},
 	}
+	behind["POST /settings/webhooks/{id}/switch"], behind["PATCH /api/v1/webhook-endpoints/{id}"] = behind["POST /settings/webhooks/{id}"], behind["POST /settings/webhooks/{id}"]
+	behind["GET /settings/webhooks/{id}/remove"], behind["GET /api/v1/webhook-endpoints/{id}"] = behind["GET /settings/webhooks/{id}"], behind["GET /settings/webhooks/{id}"]
+	behind["DELETE /api/v1/webhook-endpoints/{id}"] = behind["POST /settings/webhooks/{id}/remove"]
+	behind["POST /api/v1/webhook-endpoints/{id}/roll-secret"] = behind["POST /settings/webhooks/{id}/roll"]
 	behind["GET /numbers/{id}/release"], behind["GET /api/v1/numbers/{id}"] = behind["GET /numbers/{id}"], behind["GET /numbers/{id}"]
 	behind["POST /numbers/{id}/release"] = func(who auth.Identity) error {
 		_, err := f.numbers.Release(t.Context(), telephony.ReleaseRequest{OrgID: who.OrgID, Number: uuid.MustParse(numberID), Actor: who.Actor()})

@@ -204,7 +204,7 @@ func localPath(next string) string {
 	if strings.Contains(u.Path, "//") || strings.Contains(u.Path, "\\") || strings.Contains(u.Path+"/", "/../") || strings.Contains(u.Path+"/", "/./") {
 		return ""
 	}
-	for _, not := range []string{"/login", "/logout", "/signup", "/api", "/wallet/stream", "/static"} {
+	for _, not := range []string{"/login", "/logout", "/signup", "/password", "/api", "/wallet/stream", "/static"} {
 		if u.Path == not || strings.HasPrefix(u.Path, not+"/") {
 			return ""
 		}

@@ -20,6 +20,7 @@ import (
 	"ringfence/internal/notice"
 	"ringfence/internal/payments"
 	"ringfence/internal/telephony"
+	"ringfence/internal/webhooks"
 )
 
 // fetchCooldown is how soon one fetch of jobs may follow the last. River's default of 100 ms would be most of the time
@@ -40,6 +41,7 @@ type Deps struct {
 	DB       *db.DB
 	Payments *payments.Service
 	Notices  *notice.Service
+	Webhooks *webhooks.Service
 	Numbers  *telephony.Numbers
 	Agents   *telephony.Agents
 	Calls    *telephony.Calls
@@ -61,6 +63,7 @@ func register(d Deps) *river.Workers {
 	river.AddWorker(w, &sweep{sweepers: d.Sweepers})
 	river.AddWorker(w, &autoTopUp{payments: d.Payments})
 	river.AddWorker(w, &notices{notices: d.Notices})
+	river.AddWorker(w, &deliveries{webhooks: d.Webhooks})
 	return w
 }
 
@@ -81,6 +84,9 @@ func periodic() []*river.PeriodicJob {
 		}, &river.PeriodicJobOpts{RunOnStart: true}),
 		river.NewPeriodicJob(river.PeriodicInterval(noticesEvery), func() (river.JobArgs, *river.InsertOpts) {
 			return noticesArgs{}, nil
+		}, &river.PeriodicJobOpts{RunOnStart: true}),
+		river.NewPeriodicJob(river.PeriodicInterval(webhooksEvery), func() (river.JobArgs, *river.InsertOpts) {
+			return webhooksArgs{}, nil
 		}, &river.PeriodicJobOpts{RunOnStart: true}),
 	}
 }
@@ -138,6 +144,7 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 			telephony.QueueAgents:   {MaxWorkers: agentWorkers, FetchCooldown: 10 * time.Millisecond, FetchPollInterval: time.Second},
 			queueCalls:              {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			queueReconcile:          {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
+			queueWebhooks:           {MaxWorkers: webhookRounds, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			queueNotices:            {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			queueAutoTopUps:         {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			river.QueueDefault:      {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},

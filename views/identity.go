@@ -70,6 +70,10 @@ func (c ScopeChoice) words() string {
 		return "See phone agents"
 	case "agents:write":
 		return "Make, change and delete phone agents"
+	case "webhooks:read":
+		return "See webhook endpoints"
+	case "webhooks:write":
+		return "Change webhook endpoints"
 	}
 	return c.Name
 }

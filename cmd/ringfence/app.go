@@ -24,6 +24,7 @@ import (
 	"ringfence/internal/payments"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
+	"ringfence/internal/webhooks"
 	"ringfence/jobs"
 )
 
@@ -44,6 +45,7 @@ type app struct {
 	knowledge   *knowledge.Service
 	messages    *telephony.Messages
 	notices     *notice.Service
+	webhooks    *webhooks.Service
 	vault       *telephony.Vault
 	numbers     *telephony.Numbers
 	agents      *telephony.Agents
@@ -94,11 +96,19 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	})
 	a.notices, err = notice.New(notice.Options{
 		DB: a.db, Log: a.log.With("part", "notices"), SMTPURL: cfg.SMTPURL.Reveal(), From: cfg.MailFrom, BaseURL: cfg.BaseURL,
+		OpenToken: a.auth.OpenToken,
 	})
 	if err != nil {
 		return nil, err
 	}
 	a.notices.Register(a.registry)
+	a.webhooks, err = webhooks.New(webhooks.Options{
+		DB: a.db, Log: a.log.With("part", "webhooks"), Now: now, Keyset: []byte(cfg.EncryptionKeyset.Reveal()), AllowPrivate: cfg.WebhookAllowPrivate,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.webhooks.Register(a.registry)
 	inserter, err := jobs.NewInserter(a.db, a.log)
 	if err != nil {
 		return nil, err
@@ -188,6 +198,7 @@ func (a *app) sweepers() []jobs.Sweeper {
 		{Name: "caller ids", Run: func(ctx context.Context) error { _, err := a.agents.SweepCallerIDs(ctx); return err }},
 		{Name: "words", Run: func(ctx context.Context) error { _, err := a.calls.Erase(ctx); return err }},
 		{Name: "knowledge", Run: func(ctx context.Context) error { _, err := a.knowledge.Sweep(ctx); return err }},
+		{Name: "webhooks", Run: func(ctx context.Context) error { _, err := a.webhooks.Sweep(ctx); return err }},
 		{Name: "auth", Run: func(ctx context.Context) error { _, _, err := a.auth.Sweep(ctx); return err }},
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 type credentialsCmd struct {
 	Keyset keysetCmd `cmd:"" help:"Print a keyset for RINGFENCE_ENCRYPTION_KEYSET, alone on the last line of stdout. It is kept nowhere else."`
-	Rotate rotateCmd `cmd:"" help:"Seal every credential under the newest key of RINGFENCE_ENCRYPTION_KEYSET. Repeating changes nothing."`
+	Rotate rotateCmd `cmd:"" help:"Seal every credential and webhook secret under the newest key of RINGFENCE_ENCRYPTION_KEYSET. Repeating changes nothing."`
 }
 
 // keysetCmd makes the value of the variable. Keys roll in three steps, with every process restarted in between:
@@ -70,7 +70,15 @@ func (rotateCmd) Run(e *env) error {
 		for _, id := range r.Stuck {
 			say(e.stdout, "credential %s opens under none of the keys: put its key back, or have its owner replace it.", id)
 		}
-		if len(r.Stuck) > 0 {
+		hooks, err := a.webhooks.Reseal(ctx)
+		say(e.stdout, "%d webhook secrets sealed under the newest key now, %d were before.", hooks.Now, hooks.Before)
+		if err != nil {
+			return err
+		}
+		for _, id := range hooks.Stuck {
+			say(e.stdout, "the secret of webhook endpoint %s opens under none of the keys: put its key back, or have its owner roll it.", id)
+		}
+		if len(r.Stuck)+len(hooks.Stuck) > 0 {
 			return errFailed
 		}
 		say(e.stdout, "Older keys have nothing left to open and can go: ringfence credentials keyset --newest")

@@ -98,7 +98,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 	}
 	if !c.NoJobs {
 		runner, err := jobs.Start(e.ctx, jobs.Deps{
-			DB: a.db, Payments: a.payments, Notices: a.notices, Numbers: a.numbers, Agents: a.agents, Calls: a.calls, Sweepers: a.sweepers(), Log: a.log,
+			DB: a.db, Payments: a.payments, Notices: a.notices, Webhooks: a.webhooks, Numbers: a.numbers, Agents: a.agents, Calls: a.calls, Sweepers: a.sweepers(), Log: a.log,
 		})
 		if err != nil {
 			return err
@@ -131,7 +131,7 @@ func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, e
 	deps := handlers.Deps{
 		APIRate: apiRate, Context: ctx, Log: a.log, Now: now, Registry: a.registry,
 		Auth: a.auth, Wallets: a.ledger, Gates: a.gates, Payments: a.payments, Knowledge: a.knowledge, Messages: a.messages,
-		Numbers: a.numbers, Agents: a.agents, Calls: a.calls, Notices: a.notices, Verify: a.verify,
+		Numbers: a.numbers, Agents: a.agents, Calls: a.calls, Notices: a.notices, Webhooks: a.webhooks, Verify: a.verify,
 		BaseURL: a.cfg.BaseURL, SessionKeys: sessionKeys(a.cfg), CheckoutOrigins: checkoutOrigins(a.cfg), VATStatement: a.cfg.VATStatement,
 		TrustedProxies:      a.cfg.TrustedProxies,
 		OperatorsNeedFactor: !a.cfg.Development(), SignUp: a.cfg.SignUp == config.SignUpOpen && a.cfg.Auth == config.AuthLocal,

@@ -54,7 +54,7 @@ func (a *Auth) CreateUser(ctx context.Context, tx *db.Tx, email, password string
 	if role != PlatformNone && role != PlatformOperator {
 		return User{}, fault.Field("platform_role", "This platform role does not exist.")
 	}
-	hash, err := a.hashPassword(ctx, password)
+	hash, err := a.hashPassword(ctx, password, email)
 	if err != nil {
 		return User{}, err
 	}

@@ -39,13 +39,18 @@ const (
 	AgentsWrite
 	CallsRead
 	MessagesRead
+	WebhooksRead
+	WebhooksWrite
 
 	NoScopes  Scopes = 0
-	AllScopes        = WalletRead | HoldsWrite | MessagesWrite | CallsWrite | NumbersRead | NumbersWrite | KnowledgeRead | AgentsRead | AgentsWrite | CallsRead | MessagesRead
+	AllScopes        = WalletRead | HoldsWrite | MessagesWrite | CallsWrite | NumbersRead | NumbersWrite | KnowledgeRead | AgentsRead | AgentsWrite | CallsRead | MessagesRead | WebhooksRead | WebhooksWrite
 )
 
 // ScopeNames are all scopes as people write them, in order; the first is 1<<0.
-var ScopeNames = []string{"wallet:read", "holds:write", "messages:write", "calls:write", "numbers:read", "numbers:write", "knowledge:read", "agents:read", "agents:write", "calls:read", "messages:read"}
+var ScopeNames = []string{
+	"wallet:read", "holds:write", "messages:write", "calls:write", "numbers:read", "numbers:write", "knowledge:read",
+	"agents:read", "agents:write", "calls:read", "messages:read", "webhooks:read", "webhooks:write",
+}
 
 // Has reports whether all of want are in s.
 func (s Scopes) Has(want Scopes) bool { return s&want == want }
@@ -79,10 +84,12 @@ func ParseScopes(names []string) (s Scopes, err error) {
 // scopes are what a person of this role may do through the API.
 func (r Role) scopes() Scopes {
 	switch r {
-	case RoleOwner, RoleMember:
+	case RoleOwner:
 		return AllScopes
+	case RoleMember:
+		return AllScopes &^ WebhooksWrite
 	case RoleViewer:
-		return WalletRead | NumbersRead | KnowledgeRead | AgentsRead | CallsRead | MessagesRead
+		return WalletRead | NumbersRead | KnowledgeRead | AgentsRead | CallsRead | MessagesRead | WebhooksRead
 	}
 	return NoScopes
 }

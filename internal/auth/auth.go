@@ -95,8 +95,13 @@ type Options struct {
 	FactorFailures int
 	// SignUps is how many sign-ups an address may try in a Window, whatever comes of them; default 20.
 	SignUps int
-	// SealKeys close what is secret and has to be read again (second factors, a provider's grants); each has at least 32
-	// bytes. The first seals, all open. Without any, neither can be used.
+	// Invitations is how many letters with invitations an organisation may ask for in a Window; default 30.
+	Invitations int
+	// AccountResets and AddressResets are how often a new password may be asked for in a Window, for one account and from one
+	// address, whatever comes of it; defaults 5 and 20.
+	AccountResets, AddressResets int
+	// SealKeys close what is secret and has to be read again (second factors, a provider's grants, the links in letters that
+	// are not sent yet); each has at least 32 bytes. The first seals, all open. Without any, none of these can be used.
 	SealKeys [][]byte
 	// Verifier checks the JWTs of programs and of Supabase; nil refuses every JWT.
 	Verifier *Verifier
@@ -152,6 +157,15 @@ func New(d *db.DB, o Options) (*Auth, error) {
 	}
 	if o.SignUps == 0 {
 		o.SignUps = 20
+	}
+	if o.Invitations == 0 {
+		o.Invitations = 30
+	}
+	if o.AccountResets == 0 {
+		o.AccountResets = 5
+	}
+	if o.AddressResets == 0 {
+		o.AddressResets = 20
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -28,8 +28,9 @@ const hashWait = 5 * time.Second
 // normal makes the same password from every keyboard: é typed as one character or as two (NIST SP 800-63B, 3.1.1.2).
 func normal(password string) string { return norm.NFKC.String(password) }
 
-// hashPassword checks the rules for a new password and hashes it. A breach gives a fault beside the field "password".
-func (a *Auth) hashPassword(ctx context.Context, password string) (string, error) {
+// hashPassword checks the rules for a new password and hashes it. A breach gives a fault beside the field "password". about
+// are the person's own words, such as their address, which alone make no password.
+func (a *Auth) hashPassword(ctx context.Context, password string, about ...string) (string, error) {
 	password = normal(password)
 	switch n := utf8.RuneCountInString(password); {
 	case n < minPassword:
@@ -38,6 +39,10 @@ func (a *Auth) hashPassword(ctx context.Context, password string) (string, error
 		return "", fault.Field("password", fmt.Sprintf("Use at most %d characters.", maxPassword))
 	case a.o.Production && password == DemoPassword:
 		return "", fault.Field("password", "This is the published demo password. Choose another one.")
+	case common(password):
+		return "", fault.Field("password", "Many people use this password, so it is guessed first. Choose another one; a few words in a row are fine.")
+	case password != DemoPassword && obvious(password, about):
+		return "", fault.Field("password", "This is little more than your address, our name or the like, which are guessed first. Choose another one.")
 	}
 	done, err := a.hashTurn(ctx)
 	if err != nil {

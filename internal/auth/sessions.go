@@ -280,7 +280,8 @@ func (a *Auth) RevokeAll(ctx context.Context, user uuid.UUID) (ended int64, err 
 	return ended, err
 }
 
-// Sweep removes sessions that are over and failed sign-ins that no longer count, and says how many of each. The audit
+// Sweep removes sessions that are over, links for new passwords that ran out, and failed sign-ins that no longer count; it says
+// how many sessions and failures. The audit
 // log keeps the history. It also gives a wallet to organisations whose sign-up was cut off before theirs was opened.
 // Safe to run at any time and from several processes.
 func (a *Auth) Sweep(ctx context.Context) (sessions, failures int64, err error) {
@@ -299,6 +300,9 @@ func (a *Auth) Sweep(ctx context.Context) (sessions, failures int64, err error) 
 		}
 		if failures, err = res.RowsAffected(); err != nil {
 			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM password_resets WHERE expires_at <= $1`, tx.Now.Add(-resetFor)); err != nil {
+			return fmt.Errorf("couldn't remove old links for new passwords: %w", err)
 		}
 		if err := tx.SelectContext(ctx, &bare, `
 			SELECT o.id FROM organizations o WHERE NOT EXISTS (SELECT FROM wallets w WHERE w.org_id = o.id) LIMIT 100`); err != nil {

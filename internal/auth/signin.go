@@ -50,6 +50,12 @@ type attempt struct {
 // towards the limits. A repeat begins another session. Of a user with a second factor the session is pending: see
 // [Identity] and [Auth.GiveFactor].
 func (a *Auth) SignIn(ctx context.Context, email, password, address, userAgent string) (token string, who Identity, err error) {
+	return a.signIn(ctx, email, password, address, userAgent, nil)
+}
+
+// signIn is SignIn with something that is done in the session's transaction when the password was right, before it begins;
+// it may say where the session is to begin.
+func (a *Auth) signIn(ctx context.Context, email, password, address, userAgent string, first func(context.Context, *db.Tx, account) (uuid.NullUUID, error)) (token string, who Identity, err error) {
 	email = normalEmail(email)
 	if len(email) > maxEmail || !storable(email) {
 		email = "" // nobody's
@@ -82,6 +88,11 @@ func (a *Auth) SignIn(ctx context.Context, email, password, address, userAgent s
 		}
 		if proof.outdated {
 			if err := a.rehash(ctx, tx, at.found.ID, password); err != nil {
+				return err
+			}
+		}
+		if first != nil {
+			if proof.org, err = first(ctx, tx, proof.user); err != nil {
 				return err
 			}
 		}

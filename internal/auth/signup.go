@@ -29,7 +29,7 @@ func (a *Auth) SignUp(ctx context.Context, n NewAccount, address, userAgent stri
 		return "", Identity{}, err
 	}
 	// Hashed before the transaction: it takes its time, and a turn.
-	hash, err := a.hashPassword(ctx, n.Password)
+	hash, err := a.hashPassword(ctx, n.Password, n.Email, n.OrgName)
 	if err != nil {
 		return "", Identity{}, err
 	}
@@ -66,23 +66,7 @@ func (a *Auth) SignUp(ctx context.Context, n NewAccount, address, userAgent stri
 
 // countSignUp counts a sign-up of the address, whatever comes of it: it also bounds who can ask which e-mails are taken.
 func (a *Auth) countSignUp(ctx context.Context, address string) error {
-	s := subject("sign-up:" + network(address))
-	return a.db.InSystemTx(ctx, "the limit of sign-ups", func(ctx context.Context, tx *db.Tx) error {
-		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, lockKey(s)); err != nil {
-			return fmt.Errorf("couldn't lock the sign-up limit: %w", err)
-		}
-		full, err := a.fullUntil(ctx, tx, s, a.o.SignUps)
-		if err != nil {
-			return err
-		}
-		if wait := full.Sub(tx.Now); !full.IsZero() && wait > 0 {
-			return &fault.Error{Kind: fault.TooMany, RetryAfter: wait, Public: "Too many sign-ups from your network. Wait " + minutes(wait) + " and try again."}
-		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO login_failures (subject, at) VALUES ($1, $2)`, s, tx.Now); err != nil {
-			return fmt.Errorf("couldn't count the sign-up: %w", err)
-		}
-		return nil
-	})
+	return a.countTries(ctx, "Too many sign-ups from your network.", tries{"sign-up:" + network(address), a.o.SignUps})
 }
 
 // ChangePassword gives a local user another password and ends all their other sessions. The old one is checked as at
@@ -115,7 +99,7 @@ func (a *Auth) ChangePassword(ctx context.Context, who Identity, current, passwo
 	if current == password {
 		return errors.Join(fault.Field("password", "Choose a password that differs from the present one."), a.db.InSystemTx(ctx, "a password change given up", at.forget))
 	}
-	hash, err := a.hashPassword(ctx, password)
+	hash, err := a.hashPassword(ctx, password, who.Email, who.OrgName)
 	if err != nil {
 		return errors.Join(err, a.db.InSystemTx(ctx, "a password change given up", at.forget))
 	}
@@ -127,6 +111,9 @@ func (a *Auth) ChangePassword(ctx context.Context, who Identity, current, passwo
 			return fmt.Errorf("couldn't change the password: %w", err)
 		}
 		if err := endOthers(ctx, tx, who); err != nil {
+			return err
+		}
+		if err := a.mailPasswordChanged(ctx, tx, who.Email, address); err != nil {
 			return err
 		}
 		return audit.Record(ctx, tx, audit.Entry{OrgID: who.OrgID, Actor: who.Actor(), Action: "auth.password_changed", Subject: "user:" + who.UserID.String()})

@@ -71,6 +71,8 @@ type Config struct {
 	FreezeOnDispute bool `env:"RINGFENCE_FREEZE_ON_DISPUTE" envDefault:"true"`
 	// CollectVATNumber has Stripe's page ask businesses for their VAT number, which then stands on the invoice.
 	CollectVATNumber bool `env:"RINGFENCE_COLLECT_VAT_NUMBER" envDefault:"true"`
+	// WebhookAllowPrivate lets customers' webhook endpoints be at private and loopback addresses, and be plain http.
+	WebhookAllowPrivate bool `env:"RINGFENCE_WEBHOOK_ALLOW_PRIVATE"`
 	// VATStatement is the sentence by which customers are told how prices and top-ups stand to VAT.
 	VATStatement string `env:"RINGFENCE_VAT_STATEMENT" envDefault:"Prices are in pounds and include any VAT that is due. A top-up is a prepayment: no VAT is added to it."`
 

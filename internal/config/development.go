@@ -69,6 +69,7 @@ func (l *loader) fillDevelopment() {
 	l.fill("USD_TO_GBP_RATE", "0.79", FromDefault)
 	l.fill("TWILIO_FROM_NUMBER", "+15005550006", FromDefault) // one of Twilio's own for tests
 	l.fill("RINGFENCE_MAIL_FROM", "Ringfence <no-reply@ringfence.example>", FromDefault)
+	l.fill("RINGFENCE_WEBHOOK_ALLOW_PRIVATE", "true", FromDefault)
 	// URLs made of a bad address would only repeat its fault.
 	if addr := l.values["RINGFENCE_ADDR"]; checkListenAddr(addr, true) == nil {
 		l.fill("RINGFENCE_BASE_URL", "http://"+addr, FromDefault)

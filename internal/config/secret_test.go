@@ -143,6 +143,7 @@ func TestMasked(t *testing.T) {
 		{"RINGFENCE_FREEZE_ON_DISPUTE", "true", config.FromDefault},
 		{"RINGFENCE_COLLECT_VAT_NUMBER", "true", config.FromDefault},
 		{"RINGFENCE_VAT_STATEMENT", c.VATStatement, config.FromDefault},
+		{"RINGFENCE_WEBHOOK_ALLOW_PRIVATE", "true", config.FromDefault},
 		{"TWILIO_ACCOUNT_SID", c.TwilioAccountSID, config.FromGeneration},
 		{"TWILIO_AUTH_TOKEN", "[secret]", config.FromGeneration},
 		{"TWILIO_API_BASE", "http://127.0.0.1:8091", config.FromDefault},

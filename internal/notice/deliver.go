@@ -1,6 +1,7 @@
 package notice
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,7 +79,12 @@ type letter struct {
 	told  []Words
 	state string // what became of it
 	cause string // why not
+	// expires is set for a letter to one address alone: see Personal.
+	expires time.Time
 }
+
+// personal reports whether the letter goes to one address, whoever that belongs to.
+func (l *letter) personal() bool { return !l.expires.IsZero() }
 
 // deliver sends the letters that are due, a connection's worth after the other, until none is or the time is up. A letter
 // is sent twice only when this process dies between the server's word and our commit; both then have the same Message-ID.
@@ -87,11 +93,15 @@ func (s *Service) deliver(ctx context.Context) error {
 		return nil
 	}
 	for ctx.Err() == nil {
-		letters, err := s.claim(ctx)
+		letters, err := s.claimPersonal(ctx) // first: somebody waits for them
 		if err != nil {
 			return err
 		}
-		if len(letters) == 0 {
+		told, err := s.claim(ctx)
+		if err != nil {
+			return err
+		}
+		if letters = append(letters, told...); len(letters) == 0 {
 			break
 		}
 		away := s.send(ctx, letters)
@@ -227,23 +237,24 @@ func (s *Service) settle(ctx context.Context, letters []*letter) error {
 		var id, state, cause []string
 		var next []time.Time
 		for _, l := range letters {
-			if l.state == "" && tx.Now.Sub(l.CreatedAt) >= giveUpAfter {
+			again := tx.Now.Add(retryAfter(l.Attempts))
+			if l.state == "" && (tx.Now.Sub(l.CreatedAt) >= giveUpAfter || l.personal() && !again.Before(l.expires)) {
 				l.state = "failed"
 			}
-			id, cause = append(id, l.ID.String()), append(cause, l.cause)
-			next = append(next, tx.Now.Add(retryAfter(l.Attempts)))
-			if l.state == "" {
-				state = append(state, "queued")
-			} else {
-				state = append(state, l.state)
+			id, cause, next = append(id, l.ID.String()), append(cause, l.cause), append(next, again)
+			state = append(state, cmp.Or(l.state, "queued"))
+		}
+		// An id is in one of the two tables.
+		for _, into := range []string{`notice_mails m SET`, `personal_letters m SET sealed_token = CASE WHEN u.state = 'queued' THEN sealed_token END,`} {
+			if _, err := tx.ExecContext(ctx, `
+				UPDATE `+into+` state = u.state, error = u.cause, next_attempt_at = u.next,
+				       ended_at = CASE WHEN u.state = 'queued' THEN NULL ELSE $1::timestamptz END
+				FROM unnest($2::uuid[], $3::text[], $4::text[], $5::timestamptz[]) u (id, state, cause, next)
+				WHERE m.id = u.id AND m.state = 'queued'`, tx.Now, pq.Array(id), pq.Array(state), pq.Array(cause), pq.Array(next)); err != nil {
+				return err
 			}
 		}
-		_, err := tx.ExecContext(ctx, `
-			UPDATE notice_mails m SET state = u.state, error = u.cause, next_attempt_at = u.next,
-			       ended_at = CASE WHEN u.state = 'queued' THEN NULL ELSE $1::timestamptz END
-			FROM unnest($2::uuid[], $3::text[], $4::text[], $5::timestamptz[]) u (id, state, cause, next)
-			WHERE m.id = u.id AND m.state = 'queued'`, tx.Now, pq.Array(id), pq.Array(state), pq.Array(cause), pq.Array(next))
-		return err
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("couldn't store what became of letters: %w", err)
@@ -269,7 +280,9 @@ func (s *Service) count(ctx context.Context) error {
 			Waiting int64      `db:"waiting"`
 			Oldest  *time.Time `db:"oldest"`
 		}
-		if err := tx.GetContext(ctx, &is, `SELECT count(*) AS waiting, min(created_at) AS oldest FROM notice_mails WHERE state = 'queued'`); err != nil {
+		if err := tx.GetContext(ctx, &is, `
+			SELECT count(*) AS waiting, min(created_at) AS oldest FROM (
+				SELECT created_at FROM notice_mails WHERE state = 'queued' UNION ALL SELECT created_at FROM personal_letters WHERE state = 'queued') w`); err != nil {
 			return fmt.Errorf("couldn't count the letters that wait: %w", err)
 		}
 		age := 0.0

@@ -28,7 +28,8 @@ func (s *Service) write(l *letter) (*mail.Msg, error) {
 		Subject, OrgName, Base string
 		Told                   []Words
 		More                   int
-	}{l.subject(), l.OrgName, s.o.BaseURL, l.told, l.unlisted()}
+		Personal               bool
+	}{l.subject(), l.OrgName, s.o.BaseURL, l.told, l.unlisted(), l.personal()}
 	var text, html strings.Builder
 	if err := plainLetter.Execute(&text, content); err != nil {
 		return nil, fmt.Errorf("couldn't write the text: %w", err)

@@ -30,6 +30,8 @@ const (
 	NumberRentUnpaid Kind = "number_rent_unpaid" // a number's month is owed, and it is released unless it is paid
 	NumberReleased   Kind = "number_released"    // a number is given back because its rent was not paid
 	NumberFailed     Kind = "number_failed"      // a number was not bought, and its money is free again
+
+	WebhookDisabled Kind = "webhook_disabled" // an endpoint was switched off, since nothing could be delivered to it
 )
 
 // Notice is one thing to be told.

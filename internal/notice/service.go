@@ -27,6 +27,8 @@ type Options struct {
 	From string
 	// BaseURL is ours, without a path: where the links in the mail lead.
 	BaseURL string
+	// OpenToken opens the token that a letter to one address carries, see [Personal]; nil where there are no such letters.
+	OpenToken func(letter uuid.UUID, sealed []byte) (token string, err error)
 	// Timeout bounds everything that is said to the mail server at one go; zero means 20 seconds.
 	Timeout time.Duration
 }

@@ -13,7 +13,7 @@ import (
 
 // Kinds are all there are, in the order in which people are asked whether they want mail about them.
 var Kinds = []Kind{LowBalance, TopUpSucceeded, TopUpFailed, CardAttention, AutoTopUpEnded, DisputeOpened, DisputeClosed,
-	NumberFailed, NumberRentDue, NumberRentUnpaid, NumberReleased, AccountClosing}
+	NumberFailed, NumberRentDue, NumberRentUnpaid, NumberReleased, AccountClosing, WebhookDisabled}
 
 // About says in a few words what a kind is about, for a list of them.
 func (k Kind) About() string {
@@ -42,6 +42,8 @@ func (k Kind) About() string {
 		return "A number's rent is owed"
 	case NumberReleased:
 		return "A number is released for unpaid rent"
+	case WebhookDisabled:
+		return "A webhook endpoint was switched off"
 	}
 	return string(k)
 }
@@ -73,6 +75,8 @@ type figures struct {
 	Debt           money.Pence `json:"debt_pence"`
 	DueAt          time.Time   `json:"due_at"`
 	ReleaseAt      time.Time   `json:"release_at"`
+	URL            string      `json:"url"`
+	Endpoint       string      `json:"endpoint"`
 }
 
 // words tells a notice of a kind with its figures.
@@ -130,6 +134,9 @@ func words(kind Kind, data []byte) (Words, error) {
 		w.Title = "Your account was closed"
 		w.Text = "Nothing can be spent or paid in any more. Your history stays readable." + said(f.Reason)
 		w.Path, w.Link, w.Bad = "/wallet/transactions", "See your transactions", true
+	case WebhookDisabled:
+		w.Text = fmt.Sprintf("%s is no longer told what happens.%s Mend it, switch it on, and send again what it missed.", f.URL, said(f.Reason))
+		w.Path, w.Link, w.Bad = "/settings/webhooks/"+f.Endpoint, "Look at the endpoint", true
 	}
 	return w, nil
 }
