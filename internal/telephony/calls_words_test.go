@@ -12,6 +12,7 @@ import (
 
 	"ringfence/db"
 	"ringfence/db/dbtest"
+	"ringfence/internal/audit"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 )
@@ -162,6 +163,23 @@ func TestEndedAndNotEnded(t *testing.T) {
 	}
 	p.pass(16 * time.Minute)
 	p.wantCall("in the end", call, telephony.CallCompleted, 20, 19)
+}
+
+// TestDeafVapi: Vapi agrees to end a call and does not. It is ended at Twilio then.
+func TestDeafVapi(t *testing.T) {
+	p := newPhones(t)
+	call, at := p.place("k")
+	p.line.answer(at)
+	at.Deaf = true
+	p.tell(p.line.news(at, "status-update", "in-progress"))
+	p.clock.Advance(7 * time.Second)
+	if _, err := p.Hangup(t.Context(), p.org, call.ID, audit.System("test")); err != nil {
+		t.Fatal(err)
+	}
+	p.pass(40 * time.Second)
+	if got := p.call(call); got.State != telephony.CallCompleted || got.Seconds > 40 || len(p.line.ended) == 0 {
+		t.Errorf("%s, %d s; Twilio was told of %v", got.State, got.Seconds, p.line.ended)
+	}
 }
 
 // TestMoneyFirst: what is to be set aside for calls is set aside, however many others are to be asked about.
