@@ -133,7 +133,7 @@ func (s *Calls) lookFor(ctx context.Context, c Call) (Call, error) {
 	if err != nil {
 		return c, err
 	}
-	found, ok, whole, err := s.vapi.findCall(ctx, at.VapiID.String, c.AskedAt.Add(-time.Minute), c.ID.String())
+	found, ok, whole, err := s.vapi.findCall(ctx, at.VapiID.String, c.AskedAt.Add(-clocksDiffer), c.AskedAt.Add(lostFor+clocksDiffer), c.ID.String())
 	switch {
 	case err != nil:
 		return c, fmt.Errorf("couldn't ask Vapi for its list: %w", err)

@@ -182,6 +182,25 @@ func TestDeafVapi(t *testing.T) {
 	}
 }
 
+// TestLostAmongLaterCalls: a call whose answer was lost is found though more was said since, in other calls of its number, than is
+// read of one answer.
+func TestLostAmongLaterCalls(t *testing.T) {
+	p := newPhones(t)
+	p.line.mishap(mishap{what: "POST /call", do: "cut_after"})
+	call, at := p.place("k")
+	p.wantCall("lost", call, telephony.CallUnknown, 0, 0)
+	p.line.answer(at)
+	p.clock.Advance(20 * time.Second)
+	p.line.end(at, "customer-ended-call")
+	p.clock.Advance(time.Hour) // nobody looks
+	later := p.line.incoming(at.Phone, handset)
+	p.line.answer(later)
+	p.line.end(later, "customer-ended-call")
+	later.Transcript = strings.Repeat("AI: Hello. ", 1<<20)
+	p.sweep()
+	p.wantCall("found", call, telephony.CallCompleted, 20, 19)
+}
+
 // TestMoneyFirst: what is to be set aside for calls is set aside, however many others are to be asked about.
 func TestMoneyFirst(t *testing.T) {
 	p := newPhones(t)
