@@ -211,8 +211,9 @@ func grouped(n int) string {
 	return fmt.Sprintf("%s,%03d", grouped(n/1000), n%1000)
 }
 
-// checkForward makes sure that callers may be passed on: to a number that can be reached, for which calls are priced, and
-// which is none of our own, since agents that pass on to one another would never stop.
+// checkForward makes sure that callers may be passed on: to a number that can be reached, to which a call costs no more than one
+// that comes in, since being passed on is not charged by itself, and which is none of our own, since agents that pass on to one
+// another would never stop.
 func (s *Agents) checkForward(ctx context.Context, tx *db.Tx, org uuid.UUID, f *AgentFields) error {
 	if f.ForwardTo == "" {
 		return nil
@@ -222,11 +223,20 @@ func (s *Agents) checkForward(ctx context.Context, tx *db.Tx, org uuid.UUID, f *
 		return atField("forward_to", err)
 	}
 	f.ForwardTo = to
-	if _, _, err := s.o.Gates.Quote(ctx, wallet.HoldRequest{OrgID: org, Action: wallet.ActionCall, Quantity: 60, Destination: to, Source: wallet.SourceCall}); err != nil {
-		if fault.Is(err, fault.Forbidden) {
-			return atField("forward_to", err)
-		}
+	minute := wallet.HoldRequest{OrgID: org, Action: wallet.ActionCall, Quantity: 60, Source: wallet.SourceCall}
+	charged, _, err := s.o.Gates.Quote(ctx, minute)
+	if err != nil && !fault.Is(err, fault.Forbidden) { // where no calls come in, none is passed on
 		return err
+	}
+	minute.Destination = to
+	costs, _, err := s.o.Gates.Quote(ctx, minute)
+	switch {
+	case fault.Is(err, fault.Forbidden):
+		return atField("forward_to", err)
+	case err != nil:
+		return err
+	case charged > 0 && costs > charged:
+		return fault.Field("forward_to", "Calls to this number cost more than those that come in, so callers cannot be passed on to it.")
 	}
 	var own bool
 	if err := tx.GetContext(ctx, &own, `SELECT EXISTS (SELECT FROM numbers WHERE org_id = $1 AND phone_number = $2 AND state IN `+liveStates+`)`, org, to); err != nil {

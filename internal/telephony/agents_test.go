@@ -13,7 +13,9 @@ import (
 	"ringfence/db/dbtest"
 	"ringfence/internal/audit"
 	"ringfence/internal/fault"
+	"ringfence/internal/money"
 	"ringfence/internal/telephony"
+	"ringfence/internal/wallet"
 )
 
 func (p *phones) create(key string, with ...func(*telephony.AgentFields)) (telephony.Agent, error) {
@@ -401,4 +403,33 @@ func TestAgentsWithoutVapi(t *testing.T) {
 	if !slices.Contains(telephony.Voices, a.Voice) {
 		t.Error(a.Voice)
 	}
+}
+
+// TestDearForward: what a caller is passed on to is not charged by itself, so it costs no more than the call does.
+func TestDearForward(t *testing.T) {
+	p := newPhones(t)
+	p.price("33", 500)
+	forward := func(to string) error {
+		_, err := p.create("to "+to, func(f *telephony.AgentFields) { f.ForwardTo = to })
+		return err
+	}
+	wantField(t, "a dearer one", forward("+33142685300"), "forward_to")
+	if err := forward("+442071838750"); err != nil {
+		t.Error(err)
+	}
+	p.price("33", 70)
+	if err := forward("+33142685300"); err != nil {
+		t.Errorf("one that costs the same: %v", err)
+	}
+}
+
+// price sets what calls to a prefix cost in US cents a minute.
+func (p *phones) price(prefix string, cents money.USDCents) {
+	p.t.Helper()
+	if _, err := p.gates.SetPrice(p.t.Context(), wallet.PriceChange{
+		Action: wallet.ActionCall, Prefix: prefix, State: wallet.PriceOn, PerMinute: cents, Unit: 79, StartsAt: p.clock.Now(), Actor: audit.System("test"), Reason: "Test",
+	}); err != nil {
+		p.t.Fatal(err)
+	}
+	p.clock.Advance(2 * time.Second)
 }

@@ -23,6 +23,8 @@ const (
 	callsMost = 500
 	// overCeiling is for how long a call may go on beyond its ceiling before we end it, since Vapi should have.
 	overCeiling = 20 * time.Second
+	// deafAfter is how long after we first wanted a call to end Vapi's mere yes does not count any more.
+	deafAfter = 15 * time.Second
 )
 
 // Sweep looks after the calls that go on: it sets money aside for what is spoken next, half a minute ahead, ends those that
@@ -131,7 +133,7 @@ func (s *Calls) lookFor(ctx context.Context, c Call) (Call, error) {
 	if err != nil {
 		return c, err
 	}
-	found, ok, whole, err := s.vapi.findCall(ctx, at.VapiID.String, c.AskedAt.Add(-time.Minute), c.ID.String())
+	found, ok, whole, err := s.vapi.findCall(ctx, at.VapiID.String, c.AskedAt.Add(-clocksDiffer), c.AskedAt.Add(lostFor+clocksDiffer), c.ID.String())
 	switch {
 	case err != nil:
 		return c, fmt.Errorf("couldn't ask Vapi for its list: %w", err)
@@ -179,8 +181,8 @@ func (s *Calls) askVapi(ctx context.Context, c Call) (Call, error) {
 	return s.hear(ctx, c.OrgID, c.ID, newsOfCall(at))
 }
 
-// hangUp ends a call: where Vapi takes commands about it, or if that fails at Twilio, which carries it. Whether it has ended
-// is seen when Vapi is asked.
+// hangUp ends a call: where Vapi takes commands about it, or if that fails or has had no effect at Twilio, which carries it.
+// Whether it has ended is seen when Vapi is asked.
 func (s *Calls) hangUp(ctx context.Context, c Call) {
 	control := c.ControlURL
 	if control == "" { // a call that came in says it only when it is asked for
@@ -192,6 +194,9 @@ func (s *Calls) hangUp(ctx context.Context, c Call) {
 		}
 	}
 	err := s.vapi.endCall(ctx, control)
+	if err == nil && c.HangupAt != nil && s.o.Now().Sub(*c.HangupAt) > deafAfter {
+		err = errors.New("it has said so before, and the call goes on")
+	}
 	if err != nil {
 		s.log(ctx, c, "Vapi has not ended a call", err)
 		if err = s.hangUpAtTwilio(ctx, c); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"ringfence/db"
 	"ringfence/db/dbtest"
+	"ringfence/internal/audit"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 )
@@ -162,6 +163,42 @@ func TestEndedAndNotEnded(t *testing.T) {
 	}
 	p.pass(16 * time.Minute)
 	p.wantCall("in the end", call, telephony.CallCompleted, 20, 19)
+}
+
+// TestDeafVapi: Vapi agrees to end a call and does not. It is ended at Twilio then.
+func TestDeafVapi(t *testing.T) {
+	p := newPhones(t)
+	call, at := p.place("k")
+	p.line.answer(at)
+	at.Deaf = true
+	p.tell(p.line.news(at, "status-update", "in-progress"))
+	p.clock.Advance(7 * time.Second)
+	if _, err := p.Hangup(t.Context(), p.org, call.ID, audit.System("test")); err != nil {
+		t.Fatal(err)
+	}
+	p.pass(40 * time.Second)
+	if got := p.call(call); got.State != telephony.CallCompleted || got.Seconds > 40 || len(p.line.ended) == 0 {
+		t.Errorf("%s, %d s; Twilio was told of %v", got.State, got.Seconds, p.line.ended)
+	}
+}
+
+// TestLostAmongLaterCalls: a call whose answer was lost is found though more was said since, in other calls of its number, than is
+// read of one answer.
+func TestLostAmongLaterCalls(t *testing.T) {
+	p := newPhones(t)
+	p.line.mishap(mishap{what: "POST /call", do: "cut_after"})
+	call, at := p.place("k")
+	p.wantCall("lost", call, telephony.CallUnknown, 0, 0)
+	p.line.answer(at)
+	p.clock.Advance(20 * time.Second)
+	p.line.end(at, "customer-ended-call")
+	p.clock.Advance(time.Hour) // nobody looks
+	later := p.line.incoming(at.Phone, handset)
+	p.line.answer(later)
+	p.line.end(later, "customer-ended-call")
+	later.Transcript = strings.Repeat("AI: Hello. ", 1<<20)
+	p.sweep()
+	p.wantCall("found", call, telephony.CallCompleted, 20, 19)
 }
 
 // TestMoneyFirst: what is to be set aside for calls is set aside, however many others are to be asked about.

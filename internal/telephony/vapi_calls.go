@@ -140,10 +140,11 @@ func (v *vapi) call(ctx context.Context, id string) (vapiCall, error) {
 	})
 }
 
-// findCall looks in Vapi's list, among the calls of a phone number (empty: of all) that were made from a moment on, for the
-// one that we gave the id. whole is false when the list may have more.
-func (v *vapi) findCall(ctx context.Context, phoneNumber string, since time.Time, id string) (c vapiCall, found, whole bool, err error) {
-	query := url.Values{"limit": {strconv.Itoa(vapiPage)}, "createdAtGe": {since.UTC().Format(time.RFC3339)}}
+// findCall looks in Vapi's list, among the calls of a phone number (empty: of all) that were made between two moments, for the
+// one that we gave the id. whole is false when the list may have more. All that was said in a call stands in the list, so of a
+// long time it may be more than is read of an answer.
+func (v *vapi) findCall(ctx context.Context, phoneNumber string, since, until time.Time, id string) (c vapiCall, found, whole bool, err error) {
+	query := url.Values{"limit": {strconv.Itoa(vapiPage)}, "createdAtGe": {since.UTC().Format(time.RFC3339)}, "createdAtLe": {until.UTC().Format(time.RFC3339)}}
 	if phoneNumber != "" {
 		query.Set("phoneNumberId", phoneNumber)
 	}

@@ -69,10 +69,10 @@ type lineCall struct {
 	Started, Ended                                       *time.Time
 	Transcript, Recording                                string
 	Cost                                                 string
-	// Hungup counts commands to end it; Stubborn has them fail.
-	Hungup   int
-	Stubborn bool
-	Gone     bool
+	// Hungup counts commands to end it; Stubborn has them fail, Deaf has them do nothing.
+	Hungup         int
+	Stubborn, Deaf bool
+	Gone           bool
 }
 
 func newLine(t *testing.T, now func() time.Time) *line {
@@ -279,9 +279,14 @@ func (l *line) list(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "createdAtGe must be a date")
 		return
 	}
+	until, err := time.Parse(time.RFC3339, r.URL.Query().Get("createdAtLe"))
+	if err != nil && r.URL.Query().Has("createdAtLe") {
+		refuse(w, http.StatusBadRequest, "createdAtLe must be a date")
+		return
+	}
 	list := []any{}
 	for _, c := range slices.Backward(l.made) {
-		if phone := r.URL.Query().Get("phoneNumberId"); !c.Gone && !c.Created.Before(since) && (phone == "" || phone == c.Phone) {
+		if phone := r.URL.Query().Get("phoneNumberId"); !c.Gone && !c.Created.Before(since) && (until.IsZero() || !c.Created.After(until)) && (phone == "" || phone == c.Phone) {
 			list = append(list, l.view(c))
 		}
 	}
@@ -335,7 +340,9 @@ func (l *line) control(w http.ResponseWriter, id string, body []byte) {
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
-	l.endLocked(c, "manually-canceled", l.now())
+	if !c.Deaf {
+		l.endLocked(c, "manually-canceled", l.now())
+	}
 	w.WriteHeader(http.StatusOK)
 }
 
