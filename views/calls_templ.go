@@ -387,7 +387,7 @@ func placeForm(p CallsPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = ui.Select(ui.SelectProps{ID: "caller", Name: "agent", Label: "Who calls", Value: p.Form.Agent, Options: p.Callers, Error: p.Form.AgentError, Hint: "The other side sees the agent's number."}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Select(ui.SelectProps{ID: "caller", Name: "agent", Label: "Who calls", Value: p.Form.Agent, Options: options(p.Callers), Error: p.Form.AgentError, Hint: "The other side sees the agent's number."}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

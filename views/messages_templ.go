@@ -464,7 +464,7 @@ func composeForm(p MessagesPage) templ.Component {
 			}
 		}
 		if len(p.Senders) > 1 {
-			templ_7745c5c3_Err = ui.Select(ui.SelectProps{ID: "sender", Name: "sender", Label: "From", Value: p.Form.Sender, Options: p.Senders, Error: p.Form.SenderError, Hint: "Answers to a number of yours are shown here."}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = ui.Select(ui.SelectProps{ID: "sender", Name: "sender", Label: "From", Value: p.Form.Sender, Options: options(p.Senders), Error: p.Form.SenderError, Hint: "Answers to a number of yours are shown here."}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

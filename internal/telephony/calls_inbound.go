@@ -85,9 +85,10 @@ type decision struct {
 	outcome string
 }
 
-// takeBack ends a call that was accepted too late to be connected.
+// takeBack ends a call that was accepted too late to be connected. One that an earlier answer may have connected is left alone:
+// if it did not, Vapi says so when it is asked.
 func (s *Calls) takeBack(ctx context.Context, c Call) {
-	if c.ID == uuid.Nil || c.State != CallRinging {
+	if c.ID == uuid.Nil || c.Repeated || c.State != CallRinging {
 		return
 	}
 	if _, err := s.hear(ctx, c.OrgID, c.ID, callNews{notMade: true, from: CallRinging, note: noteTooSlow}); err != nil {
@@ -169,7 +170,7 @@ func (s *Calls) incomingIn(ctx context.Context, tx *db.Tx, org, number uuid.UUID
 	}
 	c = Call{OrgID: org, Direction: InboundCall, NumberID: n.ID, OurNumber: n.PhoneNumber, Party: clean(party, 40), State: CallRefused, Actor: string(audit.System("calls"))}
 	c.VapiID = sql.NullString{String: m.Call.ID, Valid: true}
-	c.ControlURL, c.ProviderSID = cut(m.Call.Monitor.ControlURL, 2048), cut(m.Call.ProviderID, 64)
+	c.ControlURL, c.ProviderSID = clean(m.Call.Monitor.ControlURL, 2048), clean(m.Call.ProviderID, 64)
 	a, found, err := readAgent(ctx, tx, `WHERE a.org_id = $1 AND a.number_id = $2 AND a.active AND a.deleted_at IS NULL AND a.assistant_id IS NOT NULL LIMIT 1`, org, n.ID)
 	if err != nil {
 		return decision{}, err

@@ -37,6 +37,8 @@ const (
 	lastSeconds = 10
 	// fundAgain is how soon it is tried again to set money aside that was not there.
 	fundAgain = 5 * time.Second
+	// clocksDiffer is how far Vapi's clock may be from ours.
+	clocksDiffer = time.Minute
 	// maxTranscript is how much of what was said is kept, in characters.
 	maxTranscript = 200_000
 )
@@ -72,6 +74,29 @@ func newsOfCall(c vapiCall) callNews {
 		controlURL: c.Monitor.ControlURL, providerSID: c.ProviderID,
 		transcript: c.Artifact.Transcript, recording: c.Artifact.recording(), costMicros: costMicros(c.Cost),
 	}
+}
+
+// possible leaves out of the news what cannot be: characters that the database does not keep, and times at which the call cannot
+// have begun or ended. A call has not begun before it was asked for, and has not ended in the future; where Vapi says so, what
+// was seen here counts.
+func (n callNews) possible(c Call, now time.Time) callNews {
+	n.reason, n.controlURL, n.providerSID = clean(n.reason, 200), clean(n.controlURL, 2048), clean(n.providerSID, 64)
+	earliest, latest := c.CreatedAt.Add(-clocksDiffer), now.Add(clocksDiffer)
+	switch {
+	case n.started == nil || !n.started.Before(earliest) && !n.started.After(latest):
+	case c.StartedAt != nil || n.started.After(latest):
+		n.started = c.StartedAt
+	default:
+		n.started = &c.CreatedAt
+	}
+	switch {
+	case n.ended == nil || !n.ended.Before(earliest) && !n.ended.After(latest):
+	case c.EndingAt != nil:
+		n.ended = c.EndingAt
+	default:
+		n.ended = &now
+	}
+	return n
 }
 
 // Vapi's words for how far a call has come.
@@ -139,6 +164,7 @@ func (s *Calls) hearIn(ctx context.Context, tx *db.Tx, org, id uuid.UUID, n call
 		return "", err
 	}
 	before = c.State
+	n = n.possible(c, tx.Now)
 	if c.VapiID.Valid && n.vapiID != "" && c.VapiID.String != n.vapiID {
 		return before, errOtherCall
 	}
@@ -165,13 +191,15 @@ func (s *Calls) alive(ctx context.Context, tx *db.Tx, c Call, n callNews) error 
 	state, look := CallRinging, tx.Now.Add(ringLook)
 	started, fund := c.StartedAt, c.FundAt
 	switch {
-	case c.State == CallEnding: // older news; or Vapi takes its word back, and says the other one again
+	case c.State == CallEnding && !n.asked: // older news
 		return nil
+	case c.State == CallEnding: // Vapi takes its word back, and says the other one again
+		return s.contradicted(ctx, tx, c, n)
 	case n.status == vapiInProgress || n.status == vapiForwarding || c.State == CallInProgress:
 		state, look = CallInProgress, tx.Now.Add(talkLook)
 		if started == nil {
 			at := tx.Now
-			if n.started != nil && n.started.Before(at) && n.started.After(c.CreatedAt.Add(-time.Minute)) {
+			if n.started != nil && n.started.Before(at) {
 				at = *n.started
 			}
 			started = &at
@@ -185,7 +213,7 @@ func (s *Calls) alive(ctx context.Context, tx *db.Tx, c Call, n callNews) error 
 	_, err := tx.ExecContext(ctx, `
 		UPDATE calls SET state = $2, vapi_id = coalesce(vapi_id, nullif($3, '')), control_url = coalesce(nullif($4, ''), control_url), provider_sid = coalesce(nullif($5, ''), provider_sid),
 		       accepted_at = coalesce(accepted_at, $6), started_at = $7, heard_at = $6, missing_at = NULL, look_at = $8, fund_at = $9 WHERE id = $1`,
-		c.ID, state, n.vapiID, cut(n.controlURL, 2048), cut(n.providerSID, 64), tx.Now, started, look, fund)
+		c.ID, state, n.vapiID, n.controlURL, n.providerSID, tx.Now, started, look, fund)
 	if err != nil {
 		return fmt.Errorf("couldn't store that the call goes on: %w", err)
 	}
@@ -195,10 +223,36 @@ func (s *Calls) alive(ctx context.Context, tx *db.Tx, c Call, n callNews) error 
 	return c.record(ctx, tx, "call."+string(state), audit.System("calls"), nil)
 }
 
+// contradicted puts off a call of which Vapi has said that it is over, and says when asked that it goes on. What we know ourselves
+// counts when that has lasted for long.
+func (s *Calls) contradicted(ctx context.Context, tx *db.Tx, c Call, n callNews) error {
+	if c.overdue(tx.Now) {
+		return s.endAsKnown(ctx, tx, c, n, c.EndingAt)
+	}
+	if _, err := tx.ExecContext(ctx, `UPDATE calls SET look_at = $2 WHERE id = $1`, c.ID, tx.Now.Add(endLook)); err != nil {
+		return fmt.Errorf("couldn't put the call off: %w", err)
+	}
+	return nil
+}
+
+// overdue reports whether Vapi has owed us for too long how long a call was that is over.
+func (c *Call) overdue(now time.Time) bool {
+	return c.EndingAt != nil && now.Sub(*c.EndingAt) > endPatience
+}
+
+// endAsKnown settles a call by what we know ourselves: from when somebody began to speak, if anybody did, until a moment.
+func (s *Calls) endAsKnown(ctx context.Context, tx *db.Tx, c Call, n callNews, until *time.Time) error {
+	if c.StartedAt == nil || until == nil {
+		return s.end(ctx, tx, c, n, 0)
+	}
+	n.started, n.ended = c.StartedAt, until
+	return s.end(ctx, tx, c, n, length(*c.StartedAt, *until))
+}
+
 // over settles a call that has ended, if it is known how long it was, or else has it looked at until it is.
 func (s *Calls) over(ctx context.Context, tx *db.Tx, c Call, n callNews) error {
 	started, ended := n.started, n.ended
-	late := c.EndingAt != nil && tx.Now.Sub(*c.EndingAt) > endPatience
+	late := c.overdue(tx.Now)
 	if n.whole && n.asked && started == nil { // Vapi says that nobody spoke, unless it told us otherwise before
 		started = c.StartedAt
 	}
@@ -223,7 +277,7 @@ func (s *Calls) over(ctx context.Context, tx *db.Tx, c Call, n callNews) error {
 	_, err := tx.ExecContext(ctx, `
 		UPDATE calls SET state = 'ending', vapi_id = coalesce(vapi_id, nullif($2, '')), accepted_at = coalesce(accepted_at, $3), heard_at = $3, missing_at = NULL, ending_at = $4,
 		       ended_reason = coalesce(nullif($5, ''), ended_reason), look_at = $6, fund_at = NULL WHERE id = $1`,
-		c.ID, n.vapiID, tx.Now, ending, cut(n.reason, 200), look)
+		c.ID, n.vapiID, tx.Now, ending, n.reason, look)
 	if err != nil {
 		return fmt.Errorf("couldn't store that the call is over: %w", err)
 	}
@@ -240,11 +294,7 @@ func (s *Calls) missed(ctx context.Context, tx *db.Tx, c Call, n callNews) error
 		return nil
 	}
 	n.note = noteCallLost
-	if c.StartedAt == nil || c.HeardAt == nil {
-		return s.end(ctx, tx, c, n, 0)
-	}
-	n.started, n.ended = c.StartedAt, c.HeardAt
-	return s.end(ctx, tx, c, n, length(*c.StartedAt, *c.HeardAt))
+	return s.endAsKnown(ctx, tx, c, n, c.HeardAt)
 }
 
 // length is how many seconds a call is charged: each that has begun.
@@ -253,7 +303,7 @@ func length(started, ended time.Time) int64 {
 	if d <= 0 {
 		return 0
 	}
-	return int64((d + time.Second - 1) / time.Second)
+	return int64((d-1)/time.Second) + 1
 }
 
 // end settles the call: seconds that somebody spoke are charged, at the price that its hold was made with; where nobody did it
@@ -286,7 +336,7 @@ func (s *Calls) end(ctx context.Context, tx *db.Tx, c Call, n callNews, seconds 
 		return err
 	}
 	ended := tx.Now
-	if n.ended != nil && n.ended.Before(ended) && n.ended.After(c.CreatedAt.Add(-time.Minute)) {
+	if n.ended != nil && n.ended.Before(ended) {
 		ended = *n.ended
 	}
 	started := c.StartedAt
@@ -303,7 +353,7 @@ func (s *Calls) end(ctx context.Context, tx *db.Tx, c Call, n callNews, seconds 
 	if _, err := tx.ExecContext(ctx, `
 		UPDATE calls SET state = $2, amount_pence = $3, seconds = $4, vapi_id = coalesce(vapi_id, nullif($5, '')), provider_sid = coalesce(nullif($6, ''), provider_sid),
 		       ended_reason = $7, note = $8, started_at = $9, ended_at = $10, look_at = NULL, fund_at = NULL, control_url = '' WHERE id = $1`,
-		c.ID, state, amount, seconds, n.vapiID, cut(n.providerSID, 64), cut(reason, 200), endNote(c, n, state), started, ended); err != nil {
+		c.ID, state, amount, seconds, n.vapiID, n.providerSID, reason, endNote(c, n, state), started, ended); err != nil {
 		return fmt.Errorf("couldn't store what became of the call: %w", err)
 	}
 	c.State = state
@@ -349,15 +399,18 @@ func endNote(c Call, n callNews, state CallState) string {
 	return ""
 }
 
-// afterwards stores what Vapi knows of a call that has ended: what was said, where it can be heard, what it costs us. That
-// may come later than the end itself, and once. What was erased stays so.
+// afterwards stores what remains of a call that has ended: what was said, and what it cost us. The report has all of it, and
+// counts; where Vapi was asked before it had put that together, some is missing, and only what is not there yet is taken. What
+// was erased does not come back.
 func (s *Calls) afterwards(ctx context.Context, tx *db.Tx, c Call, n callNews) error {
-	if !n.whole || c.ReportedAt != nil || c.ErasedAt != nil || n.transcript == "" && n.recording == "" && n.costMicros == nil {
+	if !n.whole || c.ErasedAt != nil || n.transcript == "" && n.recording == "" && n.costMicros == nil {
 		return nil
 	}
 	if _, err := tx.ExecContext(ctx, `
-		UPDATE calls SET transcript = $2, recording_url = $3, cost_micros = coalesce($4, cost_micros), reported_at = $5 WHERE id = $1`,
-		c.ID, clean(n.transcript, maxTranscript), s.playable(n.recording), n.costMicros, tx.Now); err != nil {
+		UPDATE calls SET transcript = CASE WHEN $5::boolean AND transcript <> '' OR $2 = '' THEN transcript ELSE $2 END,
+		       recording_url = CASE WHEN $5 AND recording_url <> '' OR $3 = '' THEN recording_url ELSE $3 END,
+		       cost_micros = CASE WHEN $5 THEN coalesce(cost_micros, $4) ELSE coalesce($4, cost_micros) END, reported_at = coalesce(reported_at, $6) WHERE id = $1`,
+		c.ID, clean(n.transcript, maxTranscript), s.playable(n.recording), n.costMicros, n.asked, tx.Now); err != nil {
 		return fmt.Errorf("couldn't store what was said in the call: %w", err)
 	}
 	return nil

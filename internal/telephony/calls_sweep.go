@@ -38,7 +38,7 @@ func (s *Calls) Sweep(ctx context.Context) (n int, err error) {
 		due = nil
 		return tx.SelectContext(ctx, &due, `
 			SELECT id, org_id, state, look_at <= $1 AS look, coalesce(fund_at <= $1, false) AS fund FROM calls
-			WHERE ended_at IS NULL AND (look_at <= $1 OR fund_at <= $1) ORDER BY look_at LIMIT $2`, tx.Now, callsMost)
+			WHERE ended_at IS NULL AND (look_at <= $1 OR fund_at <= $1) ORDER BY fund DESC, look_at LIMIT $2`, tx.Now, callsMost)
 	})
 	if err != nil {
 		return 0, err
@@ -172,6 +172,9 @@ func (s *Calls) askVapi(ctx context.Context, c Call) (Call, error) {
 		return s.hear(ctx, c.OrgID, c.ID, callNews{missing: true, asked: true, whole: true})
 	case err != nil:
 		return c, fmt.Errorf("couldn't ask Vapi about it: %w", err)
+	case c.State == CallEnding && at.Status != vapiEnded && c.overdue(s.o.Now()): // it is about to be settled: nobody pays for more
+		c.HangupWhy = HangupAsked
+		s.hangUp(ctx, c)
 	}
 	return s.hear(ctx, c.OrgID, c.ID, newsOfCall(at))
 }

@@ -397,19 +397,20 @@ func TestAbsurdTimes(t *testing.T) {
 	body := func(at *lineCall, started, ended string) []byte {
 		return fmt.Appendf(nil, `{"message":{"type":"end-of-call-report","endedReason":"customer-ended-call","startedAt":%q,"endedAt":%q,"cost":"1e-999999999","call":{"id":%q}}}`, started, ended, at.ID)
 	}
-	now := func(d time.Duration) string { return p.clock.Now().Add(d).Format(time.RFC3339Nano) }
 	for what, c := range map[string]struct {
-		started, ended string
+		started, ended time.Duration
 		seconds        int64
 		state          telephony.CallState
 	}{
-		"backwards":     {now(time.Minute), now(0), 0, telephony.CallUnanswered},
-		"ten years":     {now(-10 * 365 * 24 * time.Hour), now(0), 43_200, telephony.CallCompleted}, // but for its ceiling
-		"a moment":      {now(0), now(time.Millisecond), 1, telephony.CallCompleted},
-		"a minute more": {now(0), now(60*time.Second + time.Nanosecond*1000), 61, telephony.CallCompleted},
+		"backwards":     {time.Minute, 0, 0, telephony.CallUnanswered},
+		"a whole day":   {0, 24 * time.Hour, 43_200, telephony.CallCompleted}, // but for its ceiling
+		"a moment":      {0, time.Millisecond, 1, telephony.CallCompleted},
+		"a minute more": {0, 60*time.Second + time.Microsecond, 61, telephony.CallCompleted},
 	} {
 		call, at := p.place(what)
-		p.tell(body(at, c.started, c.ended))
+		began := p.clock.Now()
+		p.clock.Advance(24 * time.Hour)
+		p.tell(body(at, began.Add(c.started).Format(time.RFC3339Nano), began.Add(c.ended).Format(time.RFC3339Nano)))
 		got := p.call(call)
 		if got.State != c.state || got.Seconds != min(c.seconds, got.Ceiling) || got.Ceiling < 1000 {
 			t.Errorf("%s: %s, %d s of at most %d, want %s, %d", what, got.State, got.Seconds, got.Ceiling, c.state, c.seconds)

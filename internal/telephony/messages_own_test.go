@@ -300,3 +300,35 @@ func TestTextsFromOwnAccount(t *testing.T) {
 	}
 	d.wantWallet(d.org, 29_80, 0, 0)
 }
+
+// A text from a number that was given back since is still asked about: our account may look into its own subaccount.
+func TestTextsAfterRelease(t *testing.T) {
+	d := newOwnDesk(t)
+	n := d.have(d.choose(1)[0], "number")
+	sent := d.send(n.PhoneNumber, "sent")
+	d.faults(sandbox.Fault{Match: sandbox.MakeMessage, Do: sandbox.FaultCutAfterActing})
+	lost := d.send(n.PhoneNumber, "lost")
+	d.wantText(lost, telephony.Sending, 0)
+	d.run(d.release(n))
+	if got := d.count(`SELECT count(*) FROM credentials WHERE org_id = $1`, d.org); got != 0 {
+		t.Fatalf("%d credentials are left", got)
+	}
+	for range 6 {
+		d.clock.Advance(time.Minute)
+		if _, err := d.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.wantText(lost, telephony.Sent, 10)
+	if err := d.twilio.Mark(sent.SID.String, "delivered", 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		d.clock.Advance(time.Minute)
+		if _, err := d.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.wantText(sent, telephony.Delivered, 10)
+	d.wantWallet(d.org, 19_80, 0, 0)
+}

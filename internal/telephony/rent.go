@@ -46,7 +46,8 @@ func (n *Number) ReleaseDue() *time.Time {
 //
 // The purchase pays for the first month; each one after that is charged on the day it begins, whatever the wallet has. A
 // month that was begun is charged whole, and nothing is charged from the moment on at which the number is being released:
-// not for the time that providers take for it. Where several months have begun since the last sweep, each is charged once.
+// not for the time that providers take for it. Where several months have begun since the last sweep, each is charged once; but
+// none that began when the number was to have been given back already.
 func (s *Numbers) SweepRents(ctx context.Context) (charged int, err error) {
 	var due []struct {
 		ID    uuid.UUID `db:"id"`
@@ -99,7 +100,7 @@ func (s *Numbers) rent(ctx context.Context, org, id uuid.UUID) (charged int, err
 		if err != nil || !found || n.State != NumberActive || n.PaidUntil == nil {
 			return err
 		}
-		for !n.PaidUntil.After(tx.Now) {
+		for due := n.ReleaseDue(); !n.PaidUntil.After(tx.Now) && (due == nil || due.After(*n.PaidUntil)); {
 			if err := s.charge(ctx, tx, &n); err != nil {
 				return err
 			}

@@ -317,3 +317,36 @@ func TestRentFails(t *testing.T) {
 	s.rents()
 	s.wantWallet(s.org, 20_00-rent, 0, 0)
 }
+
+// A month that begins after the day on which the number was to be given back is not charged, however late the sweep comes.
+func TestRentSweptLate(t *testing.T) {
+	s := newShop(t)
+	n := s.have(s.choose(1)[0], "k")
+	s.adjust(s.org, -20_00)
+	s.at(*n.PaidUntil)
+	s.rents()
+	s.wantWallet(s.org, 0, 0, rent)
+	s.at(s.number(n).PaidUntil.Add(time.Hour)) // for a month nobody swept
+	s.rents()
+	s.wantWallet(s.org, 0, 0, rent)
+	if n = s.number(n); n.State != telephony.NumberReleasing || n.Months != 1 {
+		t.Errorf("%s after %d months", n.State, n.Months)
+	}
+	s.run(n)
+	// Whoever repaid what was owed in time keeps the number, and pays for the month.
+	s.adjust(s.org, price+2*rent)
+	kept := s.have(s.choose(1)[0], "kept")
+	s.adjust(s.org, -rent)
+	s.at(*kept.PaidUntil)
+	s.rents()
+	s.wantWallet(s.org, 0, 0, rent)
+	s.adjust(s.org, 3*rent)
+	s.at(s.number(kept).PaidUntil.Add(time.Hour))
+	for range 2 {
+		s.rents()
+	}
+	s.wantWallet(s.org, rent, 0, 0)
+	if kept = s.number(kept); kept.State != telephony.NumberActive || kept.Months != 2 || kept.UnpaidSince != nil {
+		t.Errorf("%s after %d months, owed since %v", kept.State, kept.Months, kept.UnpaidSince)
+	}
+}
