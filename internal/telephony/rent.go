@@ -164,7 +164,7 @@ func rentReference(id uuid.UUID, month int) string { return fmt.Sprintf("number:
 // warn tells the owner of the month to come, once, where the wallet as it is now would not cover it and what else is due by
 // then.
 func (s *Numbers) warn(ctx context.Context, tx *db.Tx, n Number) error {
-	if n.Monthly == 0 || n.PaidUntil.Sub(tx.Now) > warnBefore {
+	if n.Monthly == 0 || n.PaidUntil.Sub(tx.Now) > warnBefore || !n.PaidUntil.After(tx.Now) { // or it is about to be given back
 		return nil
 	}
 	b, err := wallet.Read(ctx, tx, n.OrgID)
@@ -204,6 +204,19 @@ func (n *Number) toldOfDebt(ctx context.Context, tx *db.Tx) (told bool, err erro
 	return told, nil
 }
 
+// owesFromNow begins the notice period anew, and tells of it: for a number that is owed for and whose owner was not told.
+func (n *Number) owesFromNow(ctx context.Context, tx *db.Tx, debt money.Pence) error {
+	since := tx.Now
+	n.UnpaidSince = &since
+	if _, err := tx.ExecContext(ctx, `UPDATE numbers SET unpaid_since = $2 WHERE id = $1`, n.ID, since); err != nil {
+		return fmt.Errorf("couldn't begin the notice period anew: %w", err)
+	}
+	return notice.Raise(ctx, tx, notice.Notice{
+		OrgID: n.OrgID, Kind: notice.NumberRentUnpaid, Subject: fmt.Sprintf("%s:%d:%d", n.ID, n.Months, since.Unix()),
+		Data: n.figures(map[string]any{"amount_pence": int64(n.Monthly), "owed_pence": int64(debt), "release_at": n.ReleaseDue()}),
+	})
+}
+
 // owes looks at a number whose rent was owed: it is not any more once the wallet has no debt, and after the notice period
 // the number is given back. The caller has the account and the number locked.
 func (s *Numbers) owes(ctx context.Context, tx *db.Tx, n Number) (bool, error) {
@@ -223,8 +236,10 @@ func (s *Numbers) owes(ctx context.Context, tx *db.Tx, n Number) (bool, error) {
 	if n.ReleaseDue().After(tx.Now) {
 		return true, nil
 	}
-	if told, err := n.toldOfDebt(ctx, tx); err != nil || !told {
+	if told, err := n.toldOfDebt(ctx, tx); err != nil {
 		return true, err
+	} else if !told {
+		return true, n.owesFromNow(ctx, tx, b.Debt)
 	}
 	if _, err := s.releaseIn(ctx, tx, ReleaseRequest{OrgID: n.OrgID, Number: n.ID, Actor: audit.System("numbers"), Reason: "Its rent was not paid"}); err != nil {
 		return false, err
