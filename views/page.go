@@ -5,6 +5,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/a-h/templ"
 
@@ -25,6 +26,11 @@ type User struct {
 	Role string
 	// Operator is set for platform operators.
 	Operator bool
+	// Suspended says that the organisation is, so that nothing can be changed.
+	Suspended bool
+	// Viewing says that an operator looks at the organisation as its people see it, until ViewUntil.
+	Viewing   bool
+	ViewUntil time.Time
 }
 
 // SignedIn reports whether there is anybody.
@@ -66,7 +72,8 @@ var sitePages = []ui.NavItem{
 
 // opsPages are the operators' own, below a heading.
 var opsPages = []ui.NavItem{
-	{Label: "Wallets", Href: "/ops/wallets", Icon: ui.IconWallet, Section: "Operations"},
+	{Label: "Organisations", Href: "/ops/organisations", Icon: ui.IconPerson, Section: "Operations"},
+	{Label: "Wallets", Href: "/ops/wallets", Icon: ui.IconWallet},
 	{Label: "Prices", Href: "/ops/prices", Icon: ui.IconPrice},
 	{Label: "Stripe events", Href: "/ops/stripe-events", Icon: ui.IconReceipt},
 	{Label: "Auto top-ups", Href: "/ops/auto-top-ups", Icon: ui.IconMoneyIn},

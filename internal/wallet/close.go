@@ -109,14 +109,19 @@ func (b Balance) MayClose() error {
 	return nil
 }
 
-// MustBeOpen refuses with Forbidden, code account_closed, where the organisation's account is closed: for what may not begin
-// then and does not ask a gate. It reads the wallet as the transaction sees it.
+// MustBeOpen refuses with Forbidden, code account_closed or suspended, where the organisation's account is closed or suspended:
+// for what may not begin then and does not ask a gate. It reads the wallet as the transaction sees it.
 func MustBeOpen(ctx context.Context, tx *db.Tx, org uuid.UUID) error {
 	b, err := Read(ctx, tx, org)
-	if err == nil && b.ClosedAt != nil {
-		err = errClosed("so its wallet cannot be topped up")
+	switch {
+	case err != nil:
+		return err
+	case b.ClosedAt != nil:
+		return errClosed("so its wallet cannot be topped up")
+	case b.SuspendedAt != nil:
+		return ErrSuspended("so its wallet cannot be topped up")
 	}
-	return err
+	return nil
 }
 
 func errClosed(consequence string) error {
