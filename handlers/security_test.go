@@ -83,6 +83,15 @@ func matrix(f fixture) map[string]rule {
 		"POST /signup": {status: [callers]int{422, 422, 422, 422, 422, 422, 403}, counts: true},
 		"POST /logout": pages(303, 303, 303, 303, 303, 303, 403),
 
+		"GET /invitation":      pages(404, 404, 404, 404, 404, 404, 404), // without its token
+		"POST /invitation":     pages(404, 404, 404, 404, 404, 404, 403),
+		"GET /password/forgot": public,
+		"POST /password/forgot": {
+			status: [callers]int{303, 303, 303, 303, 303, 303, 403}, form: url.Values{"email": {"nobody@else.example"}}, counts: true,
+		},
+		"GET /password/reset":  pages(404, 404, 404, 404, 404, 404, 404), // without its token
+		"POST /password/reset": pages(404, 404, 404, 404, 404, 404, 403),
+
 		"GET /dashboard":                pages(303, 200, 200, 200, 303, 200, 403),
 		"GET /wallet":                   pages(303, 200, 200, 200, 403, 200, 403),
 		"GET /wallet/stream":            pages(303, 200, 200, 200, 403, 200, 403),
@@ -235,6 +244,28 @@ func matrix(f fixture) map[string]rule {
 		"POST /settings/second-factor/confirm":        {status: [callers]int{303, 422, 422, 422, 422, 422, 403}, form: bad, counts: true},
 		"POST /settings/second-factor/recovery-codes": {status: [callers]int{303, 409, 409, 409, 409, 409, 403}, form: bad}, // it is off
 		"POST /settings/second-factor/remove":         {status: [callers]int{303, 409, 409, 409, 409, 409, 403}, form: bad},
+		"GET /settings/sessions":                      person,
+		"POST /settings/sessions/end":                 {status: [callers]int{303, 404, 404, 404, 404, 404, 403}, form: url.Values{"id": {strings.Repeat("0", 64)}}},
+		"POST /settings/sessions/end-others":          pages(303, 303, 303, 303, 303, 303, 403),
+		"GET /settings/members":                       pages(303, 200, 200, 200, 403, 200, 403),
+		"GET /settings/members/leave":                 pages(303, 200, 200, 200, 403, 200, 403),
+		"POST /settings/members/leave":                {status: [callers]int{303, 303, 303, 409, 403, 409, 403}, again: f.keepMembers}, // the last owner stays
+		"POST /settings/members/invitations": {
+			status: [callers]int{303, 403, 403, 303, 403, 303, 403}, form: url.Values{"email": {"new@else.example"}, "role": {"viewer"}}, counts: true,
+		},
+		"POST /settings/members/invitations/{id}/resend": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: invitationID, table: "invitations", counts: true,
+		},
+		"POST /settings/members/invitations/{id}/revoke": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: invitationID, table: "invitations", again: f.keepInvitation,
+		},
+		"GET /settings/members/{id}": {status: [callers]int{303, 403, 403, 200, 403, 404, 403}, id: f.clerk.String(), table: "users", again: f.keepMembers},
+		"POST /settings/members/{id}/role": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.clerk.String(), table: "users", form: url.Values{"role": {"viewer"}}, again: f.keepMembers,
+		},
+		"POST /settings/members/{id}/remove": {
+			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: f.clerk.String(), table: "users", again: f.keepMembers,
+		},
 		"POST /settings/keys": {
 			status: [callers]int{303, 403, 403, 200, 403, 200, 403}, form: url.Values{"name": {"Till"}, "scopes": {"wallet:read"}},
 		},
@@ -293,6 +324,7 @@ type fixture struct {
 	message              uuid.UUID
 	transaction          uuid.UUID
 	credential           uuid.UUID // of its own Twilio account
+	clerk                uuid.UUID // a member that nobody in the matrix is
 	stray                string    // a subaccount at Twilio that is nobody's
 	captured, voided     uuid.UUID // open holds, made by a program, to be captured and voided
 	wallets              *wallet.Ledger
@@ -302,15 +334,19 @@ type fixture struct {
 
 const numberID = "0197c5a0-0000-7000-8000-000000000123"
 
+const invitationID = "0197c5a0-0000-7000-8000-0000000000a1"
+
 const eventID, reasonGiven = "evt_harbour", "TICKET-9: the matrix"
 
 func newFixture(t *testing.T, opts ...func(*options)) fixture {
 	t.Helper()
 	f := fixture{event: eventID, reason: reasonGiven}
 	f.site = identitySite(t, append([]func(*options){func(o *options) {
+		o.mails = true
 		o.deps = func(d *handlers.Deps) { d.SignUp = true; f.deps, f.wallets, f.payments = *d, d.Wallets, d.Payments }
 		o.auth.AddressFailures, o.auth.SignUps = 10_000, 10_000 // everything here comes from one address
 		o.auth.AccountFailures, o.auth.FactorFailures = 10_000, 10_000
+		o.auth.AccountResets, o.auth.AddressResets, o.auth.Invitations = 10_000, 10_000, 10_000
 	}}, opts...)...)
 	ctx := t.Context()
 	var ownerID uuid.UUID
@@ -322,6 +358,11 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 		if ownerID, err = auth.UserByEmail(ctx, tx, callerEmails[owner]); err != nil {
 			return err
 		}
+		clerk, err := f.auth.CreateUser(ctx, tx, "clerk@harbour.example", password, auth.PlatformNone)
+		if err != nil {
+			return err
+		}
+		f.clerk = clerk.ID
 		return f.auth.AddMember(ctx, tx, f.org, m.ID, auth.RoleMember)
 	})
 	if err != nil {
@@ -377,6 +418,8 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 	f.adjust(10) // what that cost
 	f.reversals()
 	f.keepCard()
+	f.keepMembers()
+	f.keepInvitation()
 	dbtest.Super(t, f.dbURL, `INSERT INTO opt_outs (org_id, sender, recipient, word, since) VALUES ($1, '+447400123999', '+447400123456', 'STOP', now())`, f.org)
 	dbtest.Super(t, f.dbURL, `INSERT INTO notices (id, org_id, kind, subject, data, raised_at) VALUES ('0191a0e8-0000-7000-8000-000000000001', $1, 'low_balance', '1', '{}', now())`, f.org)
 	dbtest.Super(t, f.dbURL, `INSERT INTO notice_mails (id, org_id, user_id, kind, notices, state, next_attempt_at, created_at)
@@ -502,6 +545,25 @@ func (f fixture) keepDocument() {
 		SELECT $1, $2, 'Hours.md', 'markdown', 18, sha256('Open on Saturdays.'), 0, 1, user_id, now() FROM memberships WHERE org_id = $2 AND role = 'owner' ON CONFLICT DO NOTHING`, f.document, f.org)
 	dbtest.Super(f.t, f.dbURL, `
 		INSERT INTO knowledge_chunks (org_id, document_id, position, page, text) VALUES ($2, $1, 1, 0, 'Open on Saturdays.') ON CONFLICT DO NOTHING`, f.document, f.org)
+}
+
+// keepMembers brings back who left or was removed.
+func (f fixture) keepMembers() {
+	f.t.Helper()
+	dbtest.Super(f.t, f.dbURL, `
+		INSERT INTO memberships (org_id, user_id, role, created_at)
+		SELECT $1, id, CASE split_part(email, '@', 1) WHEN 'viewer' THEN 'viewer' ELSE 'member' END, now() FROM users
+		WHERE email IN ('viewer@harbour.example', 'member@harbour.example', 'clerk@harbour.example') ON CONFLICT DO NOTHING`, f.org)
+}
+
+// keepInvitation gives Harbour Dental an open invitation.
+func (f fixture) keepInvitation() {
+	f.t.Helper()
+	dbtest.Super(f.t, f.dbURL, `
+		INSERT INTO invitations (id, org_id, email, role, token_hash, invited_by, created_at, sent_at, expires_at)
+		SELECT $2, $1, 'asked@else.example', 'viewer', sha256('fixture'), user_id, now(), now(), now() + interval '7 days'
+		FROM memberships WHERE org_id = $1 AND role = 'owner'
+		ON CONFLICT (id) DO UPDATE SET revoked_at = NULL WHERE invitations.revoked_at IS NOT NULL`, f.org, invitationID)
 }
 
 // keepCard gives Harbour Dental a saved card, and automatic top-ups that charge it.
@@ -693,6 +755,7 @@ func TestAccessMatrix(t *testing.T) {
 			t.Errorf("%s: its row names no id, or one too many", name)
 		}
 		f.failAgain()
+		f.keepMembers()
 		if r.ready != nil {
 			r.ready()
 		}
@@ -836,6 +899,25 @@ func TestRowsOfOthersDoNotExist(t *testing.T) {
 		"GET /numbers/{id}": func(who auth.Identity) error {
 			_, err := f.numbers.Number(t.Context(), who.OrgID, uuid.MustParse(numberID))
 			return err
+		},
+		"GET /settings/members/{id}": func(who auth.Identity) error {
+			_, err := f.auth.Member(t.Context(), who, f.clerk)
+			return err
+		},
+		"POST /settings/members/{id}/role": func(who auth.Identity) error {
+			return f.auth.ChangeRole(t.Context(), who, f.clerk, auth.RoleViewer)
+		},
+		"POST /settings/members/{id}/remove": func(who auth.Identity) error {
+			f.keepMembers()
+			_, err := f.auth.RemoveMember(t.Context(), who, f.clerk)
+			return err
+		},
+		"POST /settings/members/invitations/{id}/resend": func(who auth.Identity) error {
+			f.keepInvitation()
+			return f.auth.ResendInvitation(t.Context(), who, uuid.MustParse(invitationID))
+		},
+		"POST /settings/members/invitations/{id}/revoke": func(who auth.Identity) error {
+			return f.auth.RevokeInvitation(t.Context(), who, uuid.MustParse(invitationID))
 		},
 		"GET /messages/{id}": func(who auth.Identity) error {
 			_, err := f.deps.Messages.Message(t.Context(), who.OrgID, f.message)

@@ -100,6 +100,7 @@ type options struct {
 	auth   auth.Options
 	texts  func(*telephony.Options)
 	stripe string // address of the Stripe API; empty starts the stand-in
+	mails  bool   // there is a mail server, though nobody hands it anything
 }
 
 func newSite(t *testing.T, opts ...func(*options)) *site {
@@ -179,7 +180,11 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 		t.Fatal(err)
 	}
 	deps.Knowledge = knowledge.New(knowledge.Options{DB: s.db, Gates: deps.Gates, Log: log, Interpret: true})
-	if deps.Notices, err = notice.New(notice.Options{DB: s.db, Log: log, BaseURL: deps.BaseURL}); err != nil {
+	told := notice.Options{DB: s.db, Log: log, BaseURL: deps.BaseURL, OpenToken: s.auth.OpenToken}
+	if o.mails {
+		told.SMTPURL, told.From = "smtp://127.0.0.1:1", "Ringfence <no-reply@ringfence.example>"
+	}
+	if deps.Notices, err = notice.New(told); err != nil {
 		t.Fatal(err)
 	}
 	o.deps(&deps)

@@ -107,6 +107,16 @@ func (a *Auth) ResendInvitation(ctx context.Context, who Identity, id uuid.UUID)
 	if who.Role != RoleOwner {
 		return errManages(who)
 	}
+	open := false // what is not there counts for nobody
+	err := a.db.InReadTx(ctx, []uuid.UUID{who.OrgID}, func(ctx context.Context, tx *db.Tx) error {
+		return tx.GetContext(ctx, &open, `SELECT EXISTS (SELECT FROM invitations WHERE id = $1 AND org_id = $2 AND accepted_at IS NULL AND revoked_at IS NULL)`, id, who.OrgID)
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("couldn't look the invitation up: %w", err)
+	case !open:
+		return errNoInvitation()
+	}
 	if err := a.countInvitation(ctx, who.OrgID); err != nil {
 		return err
 	}

@@ -147,8 +147,11 @@ func TestInvitationLinks(t *testing.T) {
 	var one string
 	for name, dead := range map[string]string{"used": token, "sent again": again, "ran out": fresh, "withdrawn": revoked, "made up": strings.Repeat("x", 43), "none": ""} {
 		for what, try := range map[string]func() error{
-			"seen":      func() error { _, err := h.InvitedBy(t.Context(), dead); return err },
-			"new":       func() error { _, _, err := h.AcceptNew(t.Context(), dead, "a brand new day, 8 o'clock", address, browser); return err },
+			"seen": func() error { _, err := h.InvitedBy(t.Context(), dead); return err },
+			"new": func() error {
+				_, _, err := h.AcceptNew(t.Context(), dead, "a brand new day, 8 o'clock", address, browser)
+				return err
+			},
 			"signed in": func() error { return h.AcceptAs(t.Context(), boss, dead) },
 			"signing in": func() error {
 				_, _, err := h.AcceptSigningIn(t.Context(), dead, password, address, browser)

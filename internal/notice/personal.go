@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -129,6 +130,7 @@ func (s *Service) personalWords(r personalRow) (Words, error) {
 	if err := json.Unmarshal(r.Data, &f); err != nil {
 		return Words{}, fmt.Errorf("couldn't read the facts of the letter: %w", err)
 	}
+	f.OrgName = strings.Join(strings.Fields(f.OrgName), " ") // it stands in the subject
 	var w Words
 	switch r.Kind {
 	case Invitation:
