@@ -6,6 +6,7 @@ import (
 
 	"ringfence/internal/fault"
 	"ringfence/internal/telephony"
+	"ringfence/internal/wallet"
 	"ringfence/static"
 )
 
@@ -203,7 +204,9 @@ func (a *app) endpoint(rt Route) http.Handler {
 		err := a.limitAPI(r, v)
 		switch {
 		case err == nil:
-			err = rt.handle(a, w, r, v)
+			if err = rt.handle(a, w, r, v); v.who.Suspended && v.is(Session) && fault.Is(err, fault.Forbidden) {
+				err = wallet.ErrSuspended("so nothing can be changed") // whatever else would be in the way
+			}
 		case errors.Is(err, errNoOrganisation) && rt.Pattern == "/dashboard" && v.who.Operator:
 			// Where everybody lands after signing in has nothing to show to an operator without a wallet.
 			http.Redirect(w, r, "/ops", http.StatusSeeOther)

@@ -61,6 +61,8 @@ type rule struct {
 	ready func()
 	// nobodys says that what an operator does there belongs to no organisation.
 	nobodys bool
+	// opens is the name of the organisation that it makes, whose the audit row is then.
+	opens string
 	// again puts back what a caller may have taken away, so that the next one finds it too; nil where nobody does.
 	again func()
 }
@@ -209,6 +211,27 @@ func matrix(f fixture) map[string]rule {
 		"POST /ops/wallets/{id}/reopen": { // what the route before it did
 			status: [callers]int{303, 404, 404, 404, 303, 404, 401}, id: f.org.String(), table: "organizations", form: url.Values{"reason": {f.reason}},
 		},
+		"GET /ops/organisations":     pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/organisations/new": pages(303, 404, 404, 404, 200, 404, 404),
+		"POST /ops/organisations": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, opens: "Opened by the matrix",
+			form: url.Values{"name": {"Opened by the matrix"}, "owner": {"first@opened.example"}, "reason": {f.reason}},
+		},
+		"GET /ops/organisations/{id}":         {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.org.String(), table: "organizations"},
+		"GET /ops/organisations/{id}/suspend": {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.org.String(), table: "organizations"},
+		"POST /ops/organisations/{id}/suspend": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: f.org.String(), table: "organizations", form: url.Values{"reason": {f.reason}},
+		},
+		"GET /ops/organisations/{id}/unsuspend": {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.org.String(), table: "organizations"},
+		"POST /ops/organisations/{id}/unsuspend": { // what the route before it did
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: f.org.String(), table: "organizations", form: url.Values{"reason": {f.reason}},
+		},
+		"GET /ops/organisations/{id}/view": {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.org.String(), table: "organizations"},
+		"POST /ops/organisations/{id}/view": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: f.org.String(), table: "organizations", form: url.Values{"reason": {f.reason}},
+		},
+		"POST /ops/view/end": pages(303, 404, 404, 404, 303, 404, 403),
+
 		"GET /ops/prices/rate": pages(303, 404, 404, 404, 200, 404, 404),
 		"POST /ops/prices/rate": {
 			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, nobodys: true,
@@ -1166,9 +1189,16 @@ func TestOperatorsAlone(t *testing.T) {
 		f.wantUnchanged(name+" without a reason", before)
 		res := b.ask(rt, r.target(rt), r.body(f, token))
 		wantStatus(t, name, res, http.StatusSeeOther)
+		org := uuid.NullUUID{UUID: f.org, Valid: !r.nobodys}
+		if r.opens != "" {
+			dbtest.Get(t, f.dbURL, &org, `SELECT id FROM organizations WHERE name = $1`, r.opens)
+		}
 		if n := f.count(`SELECT count(*) FROM audit_log WHERE actor = $1 AND reason = $2 AND request_id = $3 AND org_id IS NOT DISTINCT FROM $4`,
-			"operator:"+id.String(), reasonGiven, res.Header.Get("X-Request-Id"), uuid.NullUUID{UUID: f.org, Valid: !r.nobodys}); n != 1 {
+			"operator:"+id.String(), reasonGiven, res.Header.Get("X-Request-Id"), org); n != 1 {
 			t.Errorf("%s: %d audit rows say who did it, why, and in which request; want 1", name, n)
+		}
+		if strings.HasSuffix(rt.Pattern, "/view") { // until it is ended, nothing else can be done
+			wantStatus(t, "the end of "+name, b.post("/ops/view/end", url.Values{"csrf_token": {token}}), http.StatusSeeOther)
 		}
 	}
 	if actions < 2 {
