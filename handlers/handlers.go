@@ -20,6 +20,7 @@ import (
 	"ringfence/internal/auth"
 	"ringfence/internal/knowledge"
 	"ringfence/internal/notice"
+	"ringfence/internal/operations"
 	"ringfence/internal/payments"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
@@ -45,6 +46,8 @@ type Deps struct {
 	Payments  *payments.Service
 	Knowledge *knowledge.Service
 	Notices   *notice.Service
+	// Operations is how the house looks at itself.
+	Operations *operations.Service
 	// Verify holds our own records against what must be true of them, whoever they belong to; for operators.
 	Verify func(context.Context) ([]wallet.Check, error)
 

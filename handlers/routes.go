@@ -89,6 +89,11 @@ func table() []Route {
 		{"POST", "/settings/notices", Session, (*app).saveNoticeSettings},
 
 		{"GET", "/ops", Operator, (*app).ops},
+		{"POST", "/ops/verify", Operator, (*app).verifyNow},
+		{"GET", incidentsPath, Operator, (*app).opsIncidents},
+		{"POST", incidentsPath, Operator, (*app).postIncident},
+		{"GET", incidentsPath + "/{id}", Operator, (*app).opsIncident},
+		{"POST", incidentsPath + "/{id}", Operator, (*app).updateIncident},
 		{"GET", "/ops/stripe-events", Operator, (*app).stripeEvents},
 		{"GET", "/ops/stripe-events/replay-failed", Operator, (*app).replayFailedPage},
 		{"POST", "/ops/stripe-events/replay-failed", Operator, (*app).replayFailed},
@@ -177,6 +182,9 @@ func table() []Route {
 		{"POST", "/api/webhooks/twilio/sms", Webhook, (*app).twilioSMS},
 		{"POST", "/api/webhooks/twilio/status", Webhook, (*app).twilioStatus},
 		{"POST", telephony.WebhookPath, Webhook, (*app).vapiWebhook},
+
+		{"GET", statusPath, Public, (*app).status},
+		{"GET", statusJSONPath, Public, (*app).statusJSON},
 
 		{"GET", "/healthz", Public, (*app).healthz},
 		{"GET", "/readyz", Public, (*app).readyz},

@@ -31,6 +31,7 @@ import (
 	"ringfence/internal/knowledge"
 	"ringfence/internal/money"
 	"ringfence/internal/notice"
+	"ringfence/internal/operations"
 	"ringfence/internal/payments"
 	"ringfence/internal/sandbox"
 	"ringfence/internal/telephony"
@@ -172,6 +173,7 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 		})
 		return checks, err
 	}
+	deps.Operations = operations.New(s.looks(&deps))
 	voice := telephony.CallsOptions{
 		DB: s.db, Gates: deps.Gates, Log: log, Now: time.Now, VapiKey: "vapi-key-0123456789", VapiBase: o.stripe + "/vapi",
 		Events: telephony.VapiEvents{BaseURL: deps.BaseURL, Secret: vapiSecret},
@@ -202,6 +204,31 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 		s.Close()
 	})
 	return s
+}
+
+// looks are what the house looks at itself with.
+func (s *site) looks(d *handlers.Deps) operations.Options {
+	return operations.Options{
+		DB: s.db, Log: d.Log, Now: time.Now, SignIn: s.auth.Working, Calls: func(context.Context) error { return nil },
+		Stripe: func(ctx context.Context) (operations.Money, error) {
+			pence, err := d.Payments.AccountBalance(ctx)
+			return operations.Money{Micros: pence * 10_000, Currency: "gbp"}, err
+		},
+		Twilio: func(ctx context.Context) (operations.Money, error) {
+			micros, currency, err := d.Messages.AccountBalance(ctx)
+			return operations.Money{Micros: micros, Currency: currency}, err
+		},
+		Verify: func(ctx context.Context) (v operations.Verdict, err error) {
+			checks, err := d.Verify(ctx)
+			for _, c := range checks {
+				if v.Checks++; len(c.Violations) > 0 {
+					v.Broken = append(v.Broken, c.Name)
+				}
+			}
+			return v, err
+		},
+		TwilioLow: 20_000_000, StripeLow: 100_000_000,
+	}
 }
 
 func (s *site) seed() {

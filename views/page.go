@@ -72,12 +72,14 @@ var sitePages = []ui.NavItem{
 
 // opsPages are the operators' own, below a heading.
 var opsPages = []ui.NavItem{
-	{Label: "Organisations", Href: "/ops/organisations", Icon: ui.IconPerson, Section: "Operations"},
+	{Label: "Overview", Href: "/ops", Icon: ui.IconDashboard, Section: "Operations"},
+	{Label: "Organisations", Href: "/ops/organisations", Icon: ui.IconPerson},
 	{Label: "Wallets", Href: "/ops/wallets", Icon: ui.IconWallet},
 	{Label: "Prices", Href: "/ops/prices", Icon: ui.IconPrice},
 	{Label: "Stripe events", Href: "/ops/stripe-events", Icon: ui.IconReceipt},
 	{Label: "Auto top-ups", Href: "/ops/auto-top-ups", Icon: ui.IconMoneyIn},
 	{Label: "Integrity", Href: "/ops/integrity", Icon: ui.IconCheck},
+	{Label: "Incidents", Href: "/ops/incidents", Icon: ui.IconAlert},
 }
 
 // nav is the navigation of this person as seen from this page: the organisation's pages for those who have one, and the
@@ -92,7 +94,7 @@ func nav(m PageMeta) []ui.NavItem {
 		items = append(items, opsPages...)
 	}
 	for i := range items {
-		items[i].Current = m.Path == items[i].Href || strings.HasPrefix(m.Path, items[i].Href+"/") || items[i].Href == "/numbers" && strings.HasPrefix(m.Path, "/credentials")
+		items[i].Current = m.Path == items[i].Href || items[i].Href != "/ops" && strings.HasPrefix(m.Path, items[i].Href+"/") || items[i].Href == "/numbers" && strings.HasPrefix(m.Path, "/credentials")
 	}
 	return items
 }
@@ -160,6 +162,8 @@ const (
 	// FragmentCompose is the form for a text, and FragmentMessageQuote what the text in it would cost.
 	FragmentCompose      Fragment = "compose"
 	FragmentMessageQuote Fragment = "message-quote"
+	// FragmentOverview is how everything stands, on the operators' first page.
+	FragmentOverview Fragment = "overview"
 )
 
 // Part renders the named parts of a page alone, in the order of the page.

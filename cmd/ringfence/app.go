@@ -21,6 +21,7 @@ import (
 	"ringfence/internal/knowledge"
 	"ringfence/internal/money"
 	"ringfence/internal/notice"
+	"ringfence/internal/operations"
 	"ringfence/internal/payments"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
@@ -48,6 +49,7 @@ type app struct {
 	numbers     *telephony.Numbers
 	agents      *telephony.Agents
 	calls       *telephony.Calls
+	operations  *operations.Service
 }
 
 // now is the clock of the program.
@@ -129,7 +131,11 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 		DocumentOrigins: documentOrigins(cfg), CollectVATNumber: cfg.CollectVATNumber,
 		Min: money.Pence(cfg.TopUpMinPence), Max: money.Pence(cfg.TopUpMaxPence),
 	})
-	return a, err
+	if err != nil {
+		return nil, err
+	}
+	a.operations = operations.New(a.looks())
+	return a, nil
 }
 
 // vapiEvents says how Vapi reaches us.

@@ -105,6 +105,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 		}
 		closing = append(closing, func() error { return runner.Stop(patient(e.ctx)) })
 	}
+	closing = append(closing, a.look(e.ctx))
 	seeded.Store(true)
 	if web && a.cfg.Development() {
 		a.welcome(e)
@@ -131,7 +132,7 @@ func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, e
 	deps := handlers.Deps{
 		APIRate: apiRate, Context: ctx, Log: a.log, Now: now, Registry: a.registry,
 		Auth: a.auth, Wallets: a.ledger, Gates: a.gates, Payments: a.payments, Knowledge: a.knowledge, Messages: a.messages,
-		Numbers: a.numbers, Calls: a.calls, Notices: a.notices, Verify: a.verify,
+		Numbers: a.numbers, Calls: a.calls, Notices: a.notices, Verify: a.verify, Operations: a.operations,
 		BaseURL: a.cfg.BaseURL, SessionKeys: sessionKeys(a.cfg), CheckoutOrigins: checkoutOrigins(a.cfg), VATStatement: a.cfg.VATStatement,
 		TrustedProxies:      a.cfg.TrustedProxies,
 		OperatorsNeedFactor: !a.cfg.Development(), SignUp: a.cfg.SignUp == config.SignUpOpen && a.cfg.Auth == config.AuthLocal,

@@ -135,6 +135,8 @@ type Auth struct {
 	nobody string
 	sealer sealer
 	seen   *keyCache
+	// jwts are those that did not hold.
+	jwts jwtRefusals
 }
 
 // New returns the keeper of users and sessions in d. Times come from the database layer's clock.

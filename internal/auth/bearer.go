@@ -26,10 +26,12 @@ func (a *Auth) Bearer(ctx context.Context, header string) (Identity, error) {
 		return a.apiKey(ctx, token)
 	}
 	if a.o.Verifier == nil {
+		a.refuseJWT()
 		return Identity{}, errBadKey()
 	}
 	claims, err := a.o.Verifier.Verify(ctx, token)
 	if err != nil || claims.OrgID == uuid.Nil {
+		a.refuseJWT()
 		return Identity{}, errBadKey()
 	}
 	return a.asMember(ctx, "the user of a JWT", `u.issuer = $1 AND u.subject = $2 AND m.org_id = $3`, claims.Issuer, claims.Subject, claims.OrgID)
