@@ -113,7 +113,7 @@ func (a *app) mayChange(r *http.Request, v *visit) error {
 	switch {
 	case v.who.Viewing && !safe(r.Method) && v.route.Pattern != endViewPath && v.route.Pattern != "/logout":
 		return &fault.Error{
-			Kind: fault.Forbidden,
+			Kind:   fault.Forbidden,
 			Public: "You look at " + v.who.OrgName + " as its people see it, so nothing can be changed. End that first.",
 		}
 	case v.who.Suspended && api:

@@ -17,6 +17,7 @@ import (
 	"github.com/gorilla/sessions"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"ringfence/internal/audit"
 	"ringfence/internal/auth"
 	"ringfence/internal/knowledge"
 	"ringfence/internal/notice"
@@ -46,6 +47,8 @@ type Deps struct {
 	Payments  *payments.Service
 	Knowledge *knowledge.Service
 	Notices   *notice.Service
+	// Audit reads the log of who changed what.
+	Audit *audit.Log
 	// Operations is how the house looks at itself.
 	Operations *operations.Service
 	// Verify holds our own records against what must be true of them, whoever they belong to; for operators.

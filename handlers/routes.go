@@ -140,6 +140,10 @@ func table() []Route {
 		{"GET", integrityPath + "/strays", Operator, (*app).removeStrayPage},
 		{"POST", integrityPath + "/strays", Operator, (*app).removeStray},
 
+		{"GET", auditPath, Operator, (*app).opsAudit},
+		{"GET", auditPath + ".csv", Operator, (*app).opsAuditCSV},
+		{"GET", auditPath + "/{id}", Operator, (*app).opsAuditRow},
+
 		{"GET", "/settings", Person, (*app).settings},
 		{"POST", "/settings/password", Person, (*app).changePassword},
 		{"POST", "/settings/organisation", Person, (*app).switchOrganisation},

@@ -244,6 +244,10 @@ func matrix(f fixture) map[string]rule {
 		},
 		"POST /ops/view/end": pages(303, 404, 404, 404, 303, 404, 403),
 
+		"GET /ops/audit":      pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/audit.csv":  pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/audit/{id}": {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.logged, table: "audit_log"},
+
 		"GET /ops/prices/rate": pages(303, 404, 404, 404, 200, 404, 404),
 		"POST /ops/prices/rate": {
 			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, nobodys: true,
@@ -362,6 +366,7 @@ type fixture struct {
 	transaction          uuid.UUID
 	credential           uuid.UUID // of its own Twilio account
 	clerk                uuid.UUID // a member that nobody in the matrix is
+	logged               string    // a row of the audit log
 	stray                string    // a subaccount at Twilio that is nobody's
 	captured, voided     uuid.UUID // open holds, made by a program, to be captured and voided
 	wallets              *wallet.Ledger
@@ -468,6 +473,7 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 	f.keepCredential()
 	f.keepNumber()
 	dbtest.Super(t, f.dbURL, `INSERT INTO incidents (id, title, impact, components, started_at, created_at) VALUES ($1, 'Calls', 'degraded', '{calls}', now(), now())`, incidentID)
+	dbtest.Get(t, f.dbURL, &f.logged, `SELECT min(id)::text FROM audit_log WHERE org_id = $1`, f.org)
 	f.stray, _ = f.subaccount("Ringfence " + f.org.String())
 	dbtest.Super(t, f.dbURL, `INSERT INTO withdrawals (id, org_id, amount_pence, reason, actor, created_at) VALUES (gen_random_uuid(), $1, 1, 'Refused', 'system:test', now())`, f.org)
 	dbtest.Super(t, f.dbURL, `

@@ -173,6 +173,7 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 		})
 		return checks, err
 	}
+	deps.Audit = audit.NewLog(s.db)
 	deps.Operations = operations.New(s.looks(&deps))
 	voice := telephony.CallsOptions{
 		DB: s.db, Gates: deps.Gates, Log: log, Now: time.Now, VapiKey: "vapi-key-0123456789", VapiBase: o.stripe + "/vapi",

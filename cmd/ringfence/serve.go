@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ringfence/handlers"
+	"ringfence/internal/audit"
 	"ringfence/internal/config"
 	"ringfence/internal/sandbox"
 	"ringfence/jobs"
@@ -132,7 +133,7 @@ func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, e
 	deps := handlers.Deps{
 		APIRate: apiRate, Context: ctx, Log: a.log, Now: now, Registry: a.registry,
 		Auth: a.auth, Wallets: a.ledger, Gates: a.gates, Payments: a.payments, Knowledge: a.knowledge, Messages: a.messages,
-		Numbers: a.numbers, Calls: a.calls, Notices: a.notices, Verify: a.verify, Operations: a.operations,
+		Numbers: a.numbers, Calls: a.calls, Notices: a.notices, Verify: a.verify, Operations: a.operations, Audit: audit.NewLog(a.db),
 		BaseURL: a.cfg.BaseURL, SessionKeys: sessionKeys(a.cfg), CheckoutOrigins: checkoutOrigins(a.cfg), VATStatement: a.cfg.VATStatement,
 		TrustedProxies:      a.cfg.TrustedProxies,
 		OperatorsNeedFactor: !a.cfg.Development(), SignUp: a.cfg.SignUp == config.SignUpOpen && a.cfg.Auth == config.AuthLocal,
