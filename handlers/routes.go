@@ -140,6 +140,10 @@ func table() []Route {
 		{"GET", integrityPath + "/strays", Operator, (*app).removeStrayPage},
 		{"POST", integrityPath + "/strays", Operator, (*app).removeStray},
 
+		{"GET", marginPath, Operator, (*app).opsMargin},
+		{"GET", marginPath + ".csv", Operator, (*app).opsMarginCSV},
+		{"POST", marginPath + "/numbers", Operator, (*app).setNumberCost},
+
 		{"GET", auditPath, Operator, (*app).opsAudit},
 		{"GET", auditPath + ".csv", Operator, (*app).opsAuditCSV},
 		{"GET", auditPath + "/{id}", Operator, (*app).opsAuditRow},

@@ -244,6 +244,12 @@ func matrix(f fixture) map[string]rule {
 		},
 		"POST /ops/view/end": pages(303, 404, 404, 404, 303, 404, 403),
 
+		"GET /ops/margin":     pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/margin.csv": pages(303, 404, 404, 404, 200, 404, 404),
+		"POST /ops/margin/numbers": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, nobodys: true,
+			form: url.Values{"country": {"GB"}, "monthly": {"1.15"}, "month": {"2026-01"}, "reason": {f.reason}},
+		},
 		"GET /ops/audit":      pages(303, 404, 404, 404, 200, 404, 404),
 		"GET /ops/audit.csv":  pages(303, 404, 404, 404, 200, 404, 404),
 		"GET /ops/audit/{id}": {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.logged, table: "audit_log"},

@@ -189,6 +189,7 @@ func (a *app) sweepers() []jobs.Sweeper {
 		{Name: "holds", Run: func(ctx context.Context) error { _, err := a.gates.Expire(ctx); return err }},
 		{Name: "days", Run: func(ctx context.Context) error { _, err := a.ledger.AddUp(ctx); return err }},
 		{Name: "messages", Run: func(ctx context.Context) error { _, err := a.messages.Sweep(ctx); return err }},
+		{Name: "costs of texts", Run: func(ctx context.Context) error { _, err := a.messages.SweepCosts(ctx); return err }},
 		{Name: "numbers", Run: func(ctx context.Context) error { _, err := a.numbers.Sweep(ctx); return err }},
 		{Name: "rents", Run: func(ctx context.Context) error { _, err := a.numbers.SweepRents(ctx); return err }},
 		{Name: "agents", Run: func(ctx context.Context) error { _, err := a.agents.SyncDue(ctx); return err }},

@@ -112,3 +112,26 @@ GRANT UPDATE (title, impact, components, resolved_at) ON incidents TO ringfence_
 
 -- The log is searched by days; it grows by time, so this costs next to nothing where money moves.
 CREATE INDEX audit_log_at ON audit_log USING brin (at) WITH (pages_per_range = 32);
+
+-- What texts cost us: Twilio says it some time after the end, so it is asked then, a few times.
+ALTER TABLE messages
+    -- In millionths of a dollar; null while it is not known, and for good where Twilio never said.
+    ADD COLUMN cost_micros bigint CONSTRAINT messages_cost CHECK (cost_micros >= 0),
+    ADD COLUMN cost_looks int NOT NULL DEFAULT 0,
+    ADD COLUMN cost_look_at timestamptz;
+CREATE INDEX messages_cost_due ON messages (cost_look_at) WHERE cost_look_at IS NOT NULL;
+GRANT UPDATE (cost_micros, cost_looks, cost_look_at) ON messages TO ringfence_app;
+
+-- What a number costs us a month, by its country, as operators have it from the provider's list: from a month on.
+CREATE TABLE number_costs (
+    country       text NOT NULL CONSTRAINT number_costs_country CHECK (country ~ '^[A-Z]{2}$'),
+    -- The first of a month.
+    starts_on     date NOT NULL CONSTRAINT number_costs_month CHECK (extract(day FROM starts_on) = 1),
+    -- In millionths of a dollar.
+    monthly_micros bigint NOT NULL CONSTRAINT number_costs_amount CHECK (monthly_micros BETWEEN 0 AND 1000000000),
+    updated_at    timestamptz NOT NULL,
+    PRIMARY KEY (country, starts_on)
+);
+COMMENT ON TABLE number_costs IS 'no row-level security: what numbers cost the house, holds nothing of a tenant';
+GRANT SELECT, INSERT ON number_costs TO ringfence_system;
+GRANT UPDATE (monthly_micros, updated_at) ON number_costs TO ringfence_system;
