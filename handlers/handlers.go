@@ -47,6 +47,8 @@ type Deps struct {
 	Payments  *payments.Service
 	Knowledge *knowledge.Service
 	Notices   *notice.Service
+	// JobPages are River's own pages of its jobs, for reading, at [JobPagesPath]; nil: there are none.
+	JobPages http.Handler
 	// Audit reads the log of who changed what.
 	Audit *audit.Log
 	// Operations is how the house looks at itself.

@@ -140,6 +140,13 @@ func table() []Route {
 		{"GET", integrityPath + "/strays", Operator, (*app).removeStrayPage},
 		{"POST", integrityPath + "/strays", Operator, (*app).removeStray},
 
+		{"GET", jobsPath, Operator, (*app).opsJobs},
+		{"GET", jobsPath + "/{id}", Operator, (*app).opsJob},
+		{"POST", jobsPath + "/{id}/retry", Operator, (*app).retryJob},
+		{"POST", jobsPath + "/{id}/cancel", Operator, (*app).cancelJob},
+		// River's own pages, for reading alone: only GET leads there.
+		{"GET", riverPath, Operator, (*app).riverPages},
+
 		{"GET", marginPath, Operator, (*app).opsMargin},
 		{"GET", marginPath + ".csv", Operator, (*app).opsMarginCSV},
 		{"POST", marginPath + "/numbers", Operator, (*app).setNumberCost},

@@ -244,8 +244,17 @@ func matrix(f fixture) map[string]rule {
 		},
 		"POST /ops/view/end": pages(303, 404, 404, 404, 303, 404, 403),
 
-		"GET /ops/margin":     pages(303, 404, 404, 404, 200, 404, 404),
-		"GET /ops/margin.csv": pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/jobs":      pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/jobs/{id}": {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: jobID},
+		"POST /ops/jobs/{id}/retry": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: jobID, nobodys: true, form: url.Values{"reason": {f.reason}}, again: f.keepJob,
+		},
+		"POST /ops/jobs/{id}/cancel": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: jobID, nobodys: true, form: url.Values{"reason": {f.reason}}, again: f.keepJob,
+		},
+		"GET /ops/jobs/river/": pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/margin":      pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/margin.csv":  pages(303, 404, 404, 404, 200, 404, 404),
 		"POST /ops/margin/numbers": {
 			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, nobodys: true,
 			form: url.Values{"country": {"GB"}, "monthly": {"1.15"}, "month": {"2026-01"}, "reason": {f.reason}},
@@ -380,6 +389,8 @@ type fixture struct {
 	deps                 handlers.Deps
 }
 
+const jobID = "424242"
+
 const incidentID = "0197c5a0-0000-7000-8000-00000001c1de"
 
 const numberID = "0197c5a0-0000-7000-8000-000000000123"
@@ -478,6 +489,7 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 	dbtest.Super(t, f.dbURL, `INSERT INTO notice_marks (org_id) VALUES ($1)`, f.org)
 	f.keepCredential()
 	f.keepNumber()
+	f.keepJob()
 	dbtest.Super(t, f.dbURL, `INSERT INTO incidents (id, title, impact, components, started_at, created_at) VALUES ($1, 'Calls', 'degraded', '{calls}', now(), now())`, incidentID)
 	dbtest.Get(t, f.dbURL, &f.logged, `SELECT min(id)::text FROM audit_log WHERE org_id = $1`, f.org)
 	f.stray, _ = f.subaccount("Ringfence " + f.org.String())
@@ -587,6 +599,15 @@ func (f fixture) keepNumber() {
 	} {
 		dbtest.Super(f.t, f.dbURL, sql, f.org)
 	}
+}
+
+// keepJob has a job that was given up.
+func (f fixture) keepJob() {
+	f.t.Helper()
+	dbtest.Super(f.t, f.dbURL, `
+		INSERT INTO river_job (id, state, attempt, max_attempts, attempted_at, created_at, scheduled_at, finalized_at, priority, args, kind, queue, errors)
+		VALUES (`+jobID+`, 'discarded', 3, 3, now(), now(), now(), now(), 1, '{"org_id": "x"}', 'planted', 'default', ARRAY['{"at":"2026-01-01T00:00:00Z","attempt":3,"error":"planted <error>","trace":""}'::jsonb])
+		ON CONFLICT (id) DO UPDATE SET state = 'discarded', attempt = 3, max_attempts = 3, finalized_at = now() WHERE river_job.state <> 'discarded'`)
 }
 
 // keepDocument brings the document back if it was deleted.

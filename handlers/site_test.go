@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
+	"riverqueue.com/riverui"
 
 	"ringfence/db"
 	"ringfence/db/dbtest"
@@ -37,6 +38,7 @@ import (
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 	"ringfence/internal/wallet/wallettest"
+	work "ringfence/jobs"
 	"ringfence/views"
 )
 
@@ -66,6 +68,7 @@ type site struct {
 	box    string // where the stand-ins are
 	// numbers are the site's; no job of theirs runs by itself: see ready.
 	numbers *telephony.Numbers
+	jobs    work.Desk
 }
 
 // logBuffer collects the log of a server.
@@ -173,6 +176,12 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 		})
 		return checks, err
 	}
+	s.jobs = work.NewDesk(jobs)
+	ui, err := riverui.NewHandler(&riverui.HandlerOpts{Endpoints: riverui.NewEndpoints(jobs, nil), Logger: slog.New(slog.DiscardHandler), Prefix: handlers.JobPagesPath})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps.JobPages = ui
 	deps.Audit = audit.NewLog(s.db)
 	deps.Operations = operations.New(s.looks(&deps))
 	voice := telephony.CallsOptions{
@@ -228,6 +237,7 @@ func (s *site) looks(d *handlers.Deps) operations.Options {
 			}
 			return v, err
 		},
+		Jobs:      s.jobs,
 		TwilioLow: 20_000_000, StripeLow: 100_000_000,
 	}
 }

@@ -79,6 +79,7 @@ var opsPages = []ui.NavItem{
 	{Label: "Stripe events", Href: "/ops/stripe-events", Icon: ui.IconReceipt},
 	{Label: "Auto top-ups", Href: "/ops/auto-top-ups", Icon: ui.IconMoneyIn},
 	{Label: "Integrity", Href: "/ops/integrity", Icon: ui.IconCheck},
+	{Label: "Jobs", Href: "/ops/jobs", Icon: ui.IconClock},
 	{Label: "Margin", Href: "/ops/margin", Icon: ui.IconBank},
 	{Label: "Audit log", Href: "/ops/audit", Icon: ui.IconFile},
 	{Label: "Incidents", Href: "/ops/incidents", Icon: ui.IconAlert},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/riverqueue/river"
 
 	"ringfence/db"
 	"ringfence/db/embedded"
@@ -50,6 +52,8 @@ type app struct {
 	agents      *telephony.Agents
 	calls       *telephony.Calls
 	operations  *operations.Service
+	// inserter adds jobs and works none.
+	inserter *river.Client[*sql.Tx]
 }
 
 // now is the clock of the program.
@@ -106,6 +110,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	if err != nil {
 		return nil, err
 	}
+	a.inserter = inserter
 	a.numbers, err = telephony.NewNumbers(telephony.NumbersOptions{
 		DB: a.db, Gates: a.gates, Jobs: inserter, Vault: a.vault, Log: a.log.With("part", "numbers"), Now: now,
 		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), TwilioBase: cfg.TwilioAPIBase,

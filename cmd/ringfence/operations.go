@@ -2,8 +2,14 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"net/http"
 
+	"riverqueue.com/riverui"
+
+	"ringfence/handlers"
 	"ringfence/internal/operations"
+	"ringfence/jobs"
 )
 
 // microsPerUnit and microsPerPenny write amounts in millionths of a currency's unit.
@@ -16,7 +22,7 @@ const (
 func (a *app) looks() operations.Options {
 	o := operations.Options{
 		DB: a.db, Log: a.log.With("part", "operations"), Now: now,
-		SignIn:    a.auth.Working,
+		SignIn: a.auth.Working, Jobs: jobs.NewDesk(a.inserter),
 		StripeLow: int64(a.cfg.StripeLowBalance) * microsPerUnit, TwilioLow: int64(a.cfg.TwilioLowBalance) * microsPerUnit,
 		Stripe: func(ctx context.Context) (operations.Money, error) {
 			pence, err := a.payments.AccountBalance(ctx)
@@ -57,4 +63,15 @@ func (a *app) look(ctx context.Context) (stop func() error) {
 		<-done
 		return nil
 	}
+}
+
+// jobPages are River's own pages of its jobs. They are not started, so that they ask the database only while somebody looks.
+func (a *app) jobPages() (http.Handler, error) {
+	pages, err := riverui.NewHandler(&riverui.HandlerOpts{
+		Endpoints: riverui.NewEndpoints(a.inserter, nil), Logger: a.log.With("part", "river pages"), Prefix: handlers.JobPagesPath, JobListHideArgsByDefault: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't make the pages of jobs: %w", err)
+	}
+	return pages, nil
 }

@@ -157,6 +157,10 @@ func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, e
 			a.log.WarnContext(ctx, "requests to the API from this machine need no credential", "act_as", a.cfg.DevUser)
 		}
 	}
+	var err error
+	if deps.JobPages, err = a.jobPages(); err != nil {
+		return nil, err
+	}
 	if a.verifier != nil {
 		if err := a.verifier.Start(ctx); err != nil {
 			return nil, err

@@ -24,6 +24,8 @@ type Options struct {
 	// Stripe and Twilio give what we have there, which also says whether they answer.
 	Stripe func(context.Context) (Money, error)
 	Twilio func(context.Context) (Money, error)
+	// Jobs carries out what operators decide about jobs.
+	Jobs JobDesk
 	// Verify checks all promises.
 	Verify func(context.Context) (Verdict, error)
 	// StripeLow and TwilioLow are the balances below which operators are told, in millionths of the currency's unit; 0 tells
