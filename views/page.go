@@ -36,6 +36,14 @@ type User struct {
 // SignedIn reports whether there is anybody.
 func (u User) SignedIn() bool { return u.Email != "" }
 
+// whyNot says why somebody may look and not act: what is said before it ends in a comma.
+func (u User) whyNot() string {
+	if u.Suspended {
+		return "because " + u.OrgName + " is suspended."
+	}
+	return "because your role is " + u.Role + ". Ask an owner of " + u.OrgName + " to change it."
+}
+
 // PageMeta is what every page has in common.
 type PageMeta struct {
 	// Title is the page's own; the name of the product is added.

@@ -52,17 +52,17 @@ func (c StatusComponent) state() ui.StateProps { return c.State.state() }
 
 func (d StatusDay) looks() int { return d.Good + d.Slow + d.Bad }
 
-// class is how a day is drawn. More than one in a hundred counts.
-func (d StatusDay) class() string {
+// state is how a day is drawn: more than one look in a hundred counts.
+func (d StatusDay) state() StatusState {
 	switch n := d.looks(); {
 	case n == 0:
-		return "fill-edge/60"
+		return StatusUnknown
 	case d.Bad*100 > n:
-		return "fill-bad"
+		return StatusBad
 	case (d.Bad+d.Slow)*100 > n:
-		return "fill-warn"
+		return StatusSlow
 	}
-	return "fill-good"
+	return StatusGood
 }
 
 // uptime says of how much of the known time it worked, rounded down to a hundredth of a percent.
@@ -90,14 +90,14 @@ func twoDigits(n int) string {
 func (c StatusComponent) picture() string {
 	var impaired, down, unknown int
 	for _, d := range c.Days {
-		switch d.class() {
-		case "fill-bad":
+		switch d.state() {
+		case StatusBad:
 			down++
-		case "fill-warn":
+		case StatusSlow:
 			impaired++
-		case "fill-good":
-		default:
+		case StatusUnknown:
 			unknown++
+		case StatusGood:
 		}
 	}
 	return c.Name + " in the last " + strconv.Itoa(len(c.Days)) + " days: " + strconv.Itoa(down) + " with an outage, " + strconv.Itoa(impaired) + " impaired, " + strconv.Itoa(unknown) + " of which nothing is known"
