@@ -81,7 +81,7 @@ func (a *app) postIncident(w http.ResponseWriter, r *http.Request, v *visit) err
 	wrong := fault.As(err)
 	switch {
 	case err == nil:
-		http.Redirect(w, r, incidentsPath+"/"+id.String()+"?done=posted", http.StatusSeeOther) //nolint:gosec // a page of ours: id is an id
+		http.Redirect(w, r, incidentsPath+"/"+id.String()+"?done=posted", http.StatusSeeOther)
 		return nil
 	case slices.Contains(incidentFields, wrong.Field):
 		f.Errors[wrong.Field] = wrong.Public

@@ -39,7 +39,7 @@ func TestOpsJobs(t *testing.T) {
 		t.Error("not told that a reason is needed")
 	}
 	wantStatus(t, "retry", b.send(path, path+"/retry", url.Values{"reason": {"TICKET-1"}}), http.StatusSeeOther)
-	if got := f.text(`SELECT state FROM river_job WHERE id = ` + jobID); got != "available" {
+	if got := f.text(`SELECT state FROM river_job WHERE id = $1::bigint`, jobID); got != "available" {
 		t.Errorf("it is %s", got)
 	}
 	wantStatus(t, "again", b.send(path, path+"/retry", url.Values{"reason": {"TICKET-1"}}), http.StatusConflict)

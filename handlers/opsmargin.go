@@ -225,7 +225,7 @@ func (a *app) setNumberCost(w http.ResponseWriter, r *http.Request, v *visit) er
 	wrong := fault.As(err)
 	switch {
 	case err == nil:
-		http.Redirect(w, r, marginPath+"?done=cost&month="+month.Format(monthTyped), http.StatusSeeOther)
+		http.Redirect(w, r, marginPath+"?done=cost&month="+month.Format(monthTyped), http.StatusSeeOther) //nolint:gosec // a page of ours: month is one
 		return nil
 	case wrong.Field == "country", wrong.Field == "monthly", wrong.Field == "reason":
 		form.Errors[wrong.Field] = wrong.Public

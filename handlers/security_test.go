@@ -250,7 +250,7 @@ func matrix(f fixture) map[string]rule {
 			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: jobID, nobodys: true, form: url.Values{"reason": {f.reason}}, again: f.keepJob,
 		},
 		"POST /ops/jobs/{id}/cancel": {
-			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: jobID, nobodys: true, form: url.Values{"reason": {f.reason}}, again: f.keepJob,
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: jobID, nobodys: true, form: url.Values{"reason": {f.reason}}, again: f.keepFailing, ready: f.keepFailing,
 		},
 		"GET /ops/jobs/river/": pages(303, 404, 404, 404, 200, 404, 404),
 		"GET /ops/margin":      pages(303, 404, 404, 404, 200, 404, 404),
@@ -608,6 +608,13 @@ func (f fixture) keepJob() {
 		INSERT INTO river_job (id, state, attempt, max_attempts, attempted_at, created_at, scheduled_at, finalized_at, priority, args, kind, queue, errors)
 		VALUES (`+jobID+`, 'discarded', 3, 3, now(), now(), now(), now(), 1, '{"org_id": "x"}', 'planted', 'default', ARRAY['{"at":"2026-01-01T00:00:00Z","attempt":3,"error":"planted <error>","trace":""}'::jsonb])
 		ON CONFLICT (id) DO UPDATE SET state = 'discarded', attempt = 3, max_attempts = 3, finalized_at = now() WHERE river_job.state <> 'discarded'`)
+}
+
+// keepFailing has the same job, which is to be tried again.
+func (f fixture) keepFailing() {
+	f.t.Helper()
+	f.keepJob()
+	dbtest.Super(f.t, f.dbURL, `UPDATE river_job SET state = 'retryable', finalized_at = NULL, attempt = 2 WHERE id = `+jobID)
 }
 
 // keepDocument brings the document back if it was deleted.

@@ -2,6 +2,7 @@ package views
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"ringfence/views/ui"
@@ -154,16 +155,7 @@ func (i Incident) state() ui.StateProps {
 	return ui.StateProps{Word: "Notice", Tone: ui.ToneInfo, Icon: ui.IconInfo}
 }
 
-func (i Incident) about() string {
-	text := ""
-	for n, c := range i.Components {
-		if n > 0 {
-			text += ", "
-		}
-		text += c
-	}
-	return text
-}
+func (i Incident) about() string { return strings.Join(i.Components, ", ") }
 
 // stageWord is a stage as people read it.
 func stageWord(stage string) string {

@@ -106,7 +106,7 @@ func Search(ctx context.Context, tx *db.Tx, f Filter, before int64, most int) (r
 	}
 	args = append(args, most+1)
 	if err := tx.SelectContext(ctx, &rows, fmt.Sprintf(`
-		SELECT %s FROM (SELECT * FROM audit_log %s ORDER BY id DESC LIMIT $%d) a %s ORDER BY a.id DESC`, rowColumns, condition, len(args), rowJoins), args...); err != nil {
+		SELECT %s FROM (SELECT id, at, org_id, actor, action, subject, reason, request_id, transaction_id, detail FROM audit_log %s ORDER BY id DESC LIMIT $%d) a %s ORDER BY a.id DESC`, rowColumns, condition, len(args), rowJoins), args...); err != nil {
 		return nil, false, fmt.Errorf("couldn't search the audit log: %w", err)
 	}
 	if len(rows) > most {
