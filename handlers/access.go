@@ -10,6 +10,7 @@ import (
 
 	"ringfence/internal/auth"
 	"ringfence/internal/fault"
+	"ringfence/internal/wallet"
 )
 
 // Access is who may use a route. An Authorization header that is present and does not hold is 401 on every route but a
@@ -86,6 +87,9 @@ func (a *app) admit(r *http.Request, v *visit) error {
 		}
 	case Public, Webhook:
 	}
+	if err := a.mayChange(r, v); err != nil {
+		return err
+	}
 	switch {
 	case safe(r.Method):
 		return nil
@@ -93,6 +97,31 @@ func (a *app) admit(r *http.Request, v *visit) error {
 		return a.checkToken(r, v, r.Header.Get("X-CSRF-Token")) // the body is JSON
 	}
 	return a.checkForm(r, v)
+}
+
+// mayChange refuses what changes something where nothing may be changed: on every route while an operator looks at an
+// organisation as its people see it, but for the ways out; and in an organisation that is suspended, whose people may still
+// look after their own account. Its API answers nothing at all.
+func (a *app) mayChange(r *http.Request, v *visit) error {
+	access := v.route.Access
+	if !safe(r.Method) && access == Public && v.route.Pattern != "/logout" { // whoever asks there is not known yet
+		if err := a.identify(r, v); err != nil {
+			return err
+		}
+	}
+	api := access == RequireAuth || access == RequireAuthOrDev
+	switch {
+	case v.who.Viewing && !safe(r.Method) && v.route.Pattern != endViewPath && v.route.Pattern != "/logout":
+		return &fault.Error{
+			Kind:   fault.Forbidden,
+			Public: "You look at " + v.who.OrgName + " as its people see it, so nothing can be changed. End that first.",
+		}
+	case v.who.Suspended && api:
+		return wallet.ErrSuspended("so nothing is answered here")
+	case v.who.Suspended && access == Session && !safe(r.Method):
+		return wallet.ErrSuspended("so nothing can be changed")
+	}
+	return nil
 }
 
 // safe reports whether a method changes nothing.
@@ -107,7 +136,7 @@ func (a *app) admitBearer(r *http.Request, v *visit) error {
 	}
 	switch v.route.Access {
 	case RequireAuth, RequireAuthOrDev:
-		return nil
+		return a.mayChange(r, v)
 	case Public, OptionalAuth:
 		if safe(r.Method) {
 			return nil

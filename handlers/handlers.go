@@ -17,9 +17,11 @@ import (
 	"github.com/gorilla/sessions"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"ringfence/internal/audit"
 	"ringfence/internal/auth"
 	"ringfence/internal/knowledge"
 	"ringfence/internal/notice"
+	"ringfence/internal/operations"
 	"ringfence/internal/payments"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
@@ -48,6 +50,12 @@ type Deps struct {
 	Knowledge *knowledge.Service
 	Notices   *notice.Service
 	Webhooks  *webhooks.Service
+	// JobPages are River's own pages of its jobs, for reading, at [JobPagesPath]; nil: there are none.
+	JobPages http.Handler
+	// Audit reads the log of who changed what.
+	Audit *audit.Log
+	// Operations is how the house looks at itself.
+	Operations *operations.Service
 	// Verify holds our own records against what must be true of them, whoever they belong to; for operators.
 	Verify func(context.Context) ([]wallet.Check, error)
 

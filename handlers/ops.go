@@ -25,12 +25,6 @@ const maxShown = 64 << 10
 // maxDepth is how deep a payload may be nested and still be indented: each level makes every line inside it longer.
 const maxDepth = 64
 
-// ops leads operators to their first page.
-func (a *app) ops(w http.ResponseWriter, r *http.Request, _ *visit) error {
-	http.Redirect(w, r, "/ops/stripe-events", http.StatusSeeOther)
-	return nil
-}
-
 // stripeEvents lists Stripe's events.
 func (a *app) stripeEvents(w http.ResponseWriter, r *http.Request, v *visit) error {
 	q := r.URL.Query()

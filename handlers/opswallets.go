@@ -21,7 +21,7 @@ func (a *app) opsWallets(w http.ResponseWriter, r *http.Request, v *visit) error
 	q := r.URL.Query()
 	f := wallet.SurveyFilter{Name: typed(strings.TrimSpace(q.Get("q"))), Show: wallet.SurveyShow(q.Get("show"))}
 	switch f.Show {
-	case wallet.SurveyAll, wallet.SurveyFrozen, wallet.SurveyDebt, wallet.SurveyClosed:
+	case wallet.SurveyAll, wallet.SurveyFrozen, wallet.SurveyDebt, wallet.SurveyClosed, wallet.SurveySuspended:
 	default:
 		return errNoPage()
 	}
@@ -39,7 +39,7 @@ func (a *app) opsWallets(w http.ResponseWriter, r *http.Request, v *visit) error
 	for _, s := range list {
 		p.Rows = append(p.Rows, views.WalletRow{
 			ID: s.OrgID.String(), Name: s.Name, Balance: s.Balance.Balance, Held: s.SetAside(), Debt: s.Debt, Spent: s.Spent,
-			Frozen: s.FrozenAt != nil, Closed: s.ClosedAt != nil,
+			Frozen: s.FrozenAt != nil, Closed: s.ClosedAt != nil, Suspended: s.SuspendedAt != nil,
 		})
 	}
 	if more {

@@ -6,6 +6,7 @@ import (
 
 	"ringfence/internal/fault"
 	"ringfence/internal/telephony"
+	"ringfence/internal/wallet"
 	"ringfence/static"
 )
 
@@ -117,6 +118,11 @@ func table() []Route {
 		{"POST", privacyPath + "/erase", Session, (*app).erasePerson},
 
 		{"GET", "/ops", Operator, (*app).ops},
+		{"POST", "/ops/verify", Operator, (*app).verifyNow},
+		{"GET", incidentsPath, Operator, (*app).opsIncidents},
+		{"POST", incidentsPath, Operator, (*app).postIncident},
+		{"GET", incidentsPath + "/{id}", Operator, (*app).opsIncident},
+		{"POST", incidentsPath + "/{id}", Operator, (*app).updateIncident},
 		{"GET", "/ops/stripe-events", Operator, (*app).stripeEvents},
 		{"GET", "/ops/stripe-events/replay-failed", Operator, (*app).replayFailedPage},
 		{"POST", "/ops/stripe-events/replay-failed", Operator, (*app).replayFailed},
@@ -137,6 +143,18 @@ func table() []Route {
 		{"POST", "/ops/wallets/{id}/close", Operator, (*app).close},
 		{"GET", "/ops/wallets/{id}/reopen", Operator, (*app).reopenPage},
 		{"POST", "/ops/wallets/{id}/reopen", Operator, (*app).reopen},
+		{"GET", organisationsPath, Operator, (*app).organisations},
+		{"GET", organisationsPath + "/new", Operator, (*app).newOrganisation},
+		{"POST", organisationsPath, Operator, (*app).openOrganisation},
+		{"GET", organisationsPath + "/{id}", Operator, (*app).organisation},
+		{"GET", organisationsPath + "/{id}/suspend", Operator, (*app).suspendPage},
+		{"POST", organisationsPath + "/{id}/suspend", Operator, (*app).suspend},
+		{"GET", organisationsPath + "/{id}/unsuspend", Operator, (*app).unsuspendPage},
+		{"POST", organisationsPath + "/{id}/unsuspend", Operator, (*app).unsuspend},
+		{"GET", organisationsPath + "/{id}/view", Operator, (*app).viewPage},
+		{"POST", organisationsPath + "/{id}/view", Operator, (*app).startView},
+		// For persons, since it is how an operator becomes one again who may change something.
+		{"POST", endViewPath, Person, (*app).endView},
 		{"GET", "/ops/prices", Operator, (*app).opsPrices},
 		{"GET", "/ops/prices/new", Operator, (*app).newPrice},
 		{"POST", "/ops/prices", Operator, (*app).setPrice},
@@ -150,6 +168,21 @@ func table() []Route {
 		{"POST", integrityPath + "/numbers/{id}", Operator, (*app).mendNumber},
 		{"GET", integrityPath + "/strays", Operator, (*app).removeStrayPage},
 		{"POST", integrityPath + "/strays", Operator, (*app).removeStray},
+
+		{"GET", jobsPath, Operator, (*app).opsJobs},
+		{"GET", jobsPath + "/{id}", Operator, (*app).opsJob},
+		{"POST", jobsPath + "/{id}/retry", Operator, (*app).retryJob},
+		{"POST", jobsPath + "/{id}/cancel", Operator, (*app).cancelJob},
+		// River's own pages, for reading alone: only GET leads there.
+		{"GET", riverPath, Operator, (*app).riverPages},
+
+		{"GET", marginPath, Operator, (*app).opsMargin},
+		{"GET", marginPath + ".csv", Operator, (*app).opsMarginCSV},
+		{"POST", marginPath + "/numbers", Operator, (*app).setNumberCost},
+
+		{"GET", auditPath, Operator, (*app).opsAudit},
+		{"GET", auditPath + ".csv", Operator, (*app).opsAuditCSV},
+		{"GET", auditPath + "/{id}", Operator, (*app).opsAuditRow},
 
 		{"GET", "/settings", Person, (*app).settings},
 		{"POST", "/settings/password", Person, (*app).changePassword},
@@ -226,6 +259,9 @@ func table() []Route {
 		{"POST", "/api/webhooks/twilio/status", Webhook, (*app).twilioStatus},
 		{"POST", telephony.WebhookPath, Webhook, (*app).vapiWebhook},
 
+		{"GET", statusPath, Public, (*app).status},
+		{"GET", statusJSONPath, Public, (*app).statusJSON},
+
 		{"GET", "/healthz", Public, (*app).healthz},
 		{"GET", "/readyz", Public, (*app).readyz},
 		{"GET", "/metrics", Operator, (*app).metricsPage},
@@ -252,7 +288,9 @@ func (a *app) endpoint(rt Route) http.Handler {
 		err := a.limitAPI(r, v)
 		switch {
 		case err == nil:
-			err = rt.handle(a, w, r, v)
+			if err = rt.handle(a, w, r, v); v.who.Suspended && v.is(Session) && fault.Is(err, fault.Forbidden) {
+				err = wallet.ErrSuspended("so nothing can be changed") // whatever else would be in the way
+			}
 		case errors.Is(err, errNoOrganisation) && rt.Pattern == "/dashboard" && v.who.Operator:
 			// Where everybody lands after signing in has nothing to show to an operator without a wallet.
 			http.Redirect(w, r, "/ops", http.StatusSeeOther)

@@ -54,7 +54,8 @@ var callerEmails = [callers]string{
 type rule struct {
 	status [callers]int
 	form   url.Values // what is sent; {org} is Harbour Dental's id
-	// id is the row of Harbour Dental that stands for the pattern's wildcard, in table.
+	// id is the row of Harbour Dental that stands for the pattern's wildcard, in table; a table that no tenant may read at all
+	// is not named.
 	id, table string
 	// counts says that a refusal is written down, as the limits of guesses need.
 	counts bool
@@ -62,6 +63,8 @@ type rule struct {
 	ready func()
 	// nobodys says that what an operator does there belongs to no organisation.
 	nobodys bool
+	// opens is the name of the organisation that it makes, whose the audit row is then.
+	opens string
 	// again puts back what a caller may have taken away, so that the next one finds it too; nil where nobody does.
 	again func()
 }
@@ -221,7 +224,18 @@ func matrix(f fixture) map[string]rule {
 			status: [callers]int{303, 403, 303, 303, 403, 404, 403}, id: f.document.String(), table: "knowledge_documents", again: f.keepDocument,
 		},
 
-		"GET /ops":                             pages(303, 404, 404, 404, 303, 404, 404),
+		"GET /ops":           pages(303, 404, 404, 404, 200, 404, 404),
+		"POST /ops/verify":   {status: [callers]int{303, 404, 404, 404, 303, 404, 404}, form: url.Values{"reason": {f.reason}}, nobodys: true},
+		"GET /ops/incidents": pages(303, 404, 404, 404, 200, 404, 404),
+		"POST /ops/incidents": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, nobodys: true,
+			form: url.Values{"title": {"Slow"}, "impact": {"degraded"}, "components": {"calls"}, "stage": {"investigating"}, "body": {"We look."}, "reason": {f.reason}},
+		},
+		"GET /ops/incidents/{id}": {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: incidentID},
+		"POST /ops/incidents/{id}": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: incidentID, nobodys: true,
+			form: url.Values{"stage": {"monitoring"}, "body": {"It works again."}, "reason": {f.reason}},
+		},
 		"GET /ops/stripe-events":               pages(303, 404, 404, 404, 200, 404, 404),
 		"GET /ops/stripe-events/replay-failed": pages(303, 404, 404, 404, 200, 404, 404),
 		"POST /ops/stripe-events/replay-failed": {
@@ -264,6 +278,46 @@ func matrix(f fixture) map[string]rule {
 		"POST /ops/wallets/{id}/reopen": { // what the route before it did
 			status: [callers]int{303, 404, 404, 404, 303, 404, 401}, id: f.org.String(), table: "organizations", form: url.Values{"reason": {f.reason}},
 		},
+		"GET /ops/organisations":     pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/organisations/new": pages(303, 404, 404, 404, 200, 404, 404),
+		"POST /ops/organisations": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, opens: "Opened by the matrix",
+			form: url.Values{"name": {"Opened by the matrix"}, "owner": {"first@opened.example"}, "reason": {f.reason}},
+		},
+		"GET /ops/organisations/{id}":         {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.org.String(), table: "organizations"},
+		"GET /ops/organisations/{id}/suspend": {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.org.String(), table: "organizations"},
+		"POST /ops/organisations/{id}/suspend": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: f.org.String(), table: "organizations", form: url.Values{"reason": {f.reason}},
+		},
+		"GET /ops/organisations/{id}/unsuspend": {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.org.String(), table: "organizations"},
+		"POST /ops/organisations/{id}/unsuspend": { // what the route before it did
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: f.org.String(), table: "organizations", form: url.Values{"reason": {f.reason}},
+		},
+		"GET /ops/organisations/{id}/view": {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.org.String(), table: "organizations"},
+		"POST /ops/organisations/{id}/view": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: f.org.String(), table: "organizations", form: url.Values{"reason": {f.reason}},
+		},
+		"POST /ops/view/end": pages(303, 404, 404, 404, 303, 404, 403),
+
+		"GET /ops/jobs":      pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/jobs/{id}": {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: jobID},
+		"POST /ops/jobs/{id}/retry": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: jobID, nobodys: true, form: url.Values{"reason": {f.reason}}, again: f.keepJob,
+		},
+		"POST /ops/jobs/{id}/cancel": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: jobID, nobodys: true, form: url.Values{"reason": {f.reason}}, again: f.keepFailing, ready: f.keepFailing,
+		},
+		"GET /ops/jobs/river/": pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/margin":      pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/margin.csv":  pages(303, 404, 404, 404, 200, 404, 404),
+		"POST /ops/margin/numbers": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, nobodys: true,
+			form: url.Values{"country": {"GB"}, "monthly": {"1.15"}, "month": {"2026-01"}, "reason": {f.reason}},
+		},
+		"GET /ops/audit":      pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/audit.csv":  pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /ops/audit/{id}": {status: [callers]int{303, 404, 404, 404, 200, 404, 404}, id: f.logged, table: "audit_log"},
+
 		"GET /ops/prices/rate": pages(303, 404, 404, 404, 200, 404, 404),
 		"POST /ops/prices/rate": {
 			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, nobodys: true,
@@ -428,10 +482,12 @@ func matrix(f fixture) map[string]rule {
 		"POST /api/webhooks/twilio/status": pages(403, 403, 403, 403, 403, 403, 403),
 		"POST /api/webhooks/vapi":          pages(401, 401, 401, 401, 401, 401, 401), // without the secret
 
-		"GET /healthz": public,
-		"GET /readyz":  public,
-		"GET /metrics": pages(303, 404, 404, 404, 200, 404, 404),
-		"GET /static/": pages(404, 404, 404, 404, 404, 404, 404), // no list of what there is
+		"GET /status":      public,
+		"GET /status.json": public,
+		"GET /healthz":     public,
+		"GET /readyz":      public,
+		"GET /metrics":     pages(303, 404, 404, 404, 200, 404, 404),
+		"GET /static/":     pages(404, 404, 404, 404, 404, 404, 404), // no list of what there is
 	}
 }
 
@@ -448,12 +504,17 @@ type fixture struct {
 	clerk                uuid.UUID // a member that nobody in the matrix is
 	hook                 uuid.UUID // a webhook endpoint
 	hookSealed           []byte    // its secret
+	logged               string    // a row of the audit log
 	stray                string    // a subaccount at Twilio that is nobody's
 	captured, voided     uuid.UUID // open holds, made by a program, to be captured and voided
 	wallets              *wallet.Ledger
 	payments             *payments.Service
 	deps                 handlers.Deps
 }
+
+const jobID = "424242"
+
+const incidentID = "0197c5a0-0000-7000-8000-00000001c1de"
 
 const (
 	numberID = "0197c5a0-0000-7000-8000-000000000123"
@@ -576,6 +637,9 @@ func newFixture(t *testing.T, opts ...func(*options)) fixture {
 	dbtest.Super(t, f.dbURL, `INSERT INTO notice_marks (org_id) VALUES ($1)`, f.org)
 	f.keepCredential()
 	f.keepNumber()
+	f.keepJob()
+	dbtest.Super(t, f.dbURL, `INSERT INTO incidents (id, title, impact, components, started_at, created_at) VALUES ($1, 'Calls', 'degraded', '{calls}', now(), now())`, incidentID)
+	dbtest.Get(t, f.dbURL, &f.logged, `SELECT min(id)::text FROM audit_log WHERE org_id = $1`, f.org)
 	f.stray, _ = f.subaccount("Ringfence " + f.org.String())
 	dbtest.Super(t, f.dbURL, `INSERT INTO withdrawals (id, org_id, amount_pence, reason, actor, created_at) VALUES (gen_random_uuid(), $1, 1, 'Refused', 'system:test', now())`, f.org)
 	dbtest.Super(t, f.dbURL, `
@@ -684,6 +748,22 @@ func (f fixture) keepNumber() {
 	} {
 		dbtest.Super(f.t, f.dbURL, sql, f.org)
 	}
+}
+
+// keepJob has a job that was given up.
+func (f fixture) keepJob() {
+	f.t.Helper()
+	dbtest.Super(f.t, f.dbURL, `
+		INSERT INTO river_job (id, state, attempt, max_attempts, attempted_at, created_at, scheduled_at, finalized_at, priority, args, kind, queue, errors)
+		VALUES (`+jobID+`, 'discarded', 3, 3, now(), now(), now(), now(), 1, '{"org_id": "x"}', 'planted', 'default', ARRAY['{"at":"2026-01-01T00:00:00Z","attempt":3,"error":"planted <error>","trace":""}'::jsonb])
+		ON CONFLICT (id) DO UPDATE SET state = 'discarded', attempt = 3, max_attempts = 3, finalized_at = now() WHERE river_job.state <> 'discarded'`)
+}
+
+// keepFailing has the same job, which is to be tried again.
+func (f fixture) keepFailing() {
+	f.t.Helper()
+	f.keepJob()
+	dbtest.Super(f.t, f.dbURL, `UPDATE river_job SET state = 'retryable', finalized_at = NULL, attempt = 2 WHERE id = `+jobID)
 }
 
 // keepDocument brings the document back if it was deleted.
@@ -1223,6 +1303,9 @@ func TestRowsOfOthersDoNotExist(t *testing.T) {
 			t.Errorf("%s tells a row of another organisation from none:\n%s\n%s", name, got, want)
 		}
 		for org, want := range map[uuid.UUID]int{f.other: 0, f.org: 1} {
+			if r.table == "" && rt.Access == handlers.Operator {
+				break
+			}
 			err := f.db.InTx(t.Context(), []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
 				var n int
 				if err := tx.GetContext(ctx, &n, `SELECT count(*) FROM `+pq.QuoteIdentifier(r.table)+` WHERE id::text = $1`, r.id); err != nil {
@@ -1431,9 +1514,16 @@ func TestOperatorsAlone(t *testing.T) {
 		f.wantUnchanged(name+" without a reason", before)
 		res := b.ask(rt, r.target(rt), r.body(f, token))
 		wantStatus(t, name, res, http.StatusSeeOther)
+		org := uuid.NullUUID{UUID: f.org, Valid: !r.nobodys}
+		if r.opens != "" {
+			dbtest.Get(t, f.dbURL, &org, `SELECT id FROM organizations WHERE name = $1`, r.opens)
+		}
 		if n := f.count(`SELECT count(*) FROM audit_log WHERE actor = $1 AND reason = $2 AND request_id = $3 AND org_id IS NOT DISTINCT FROM $4`,
-			"operator:"+id.String(), reasonGiven, res.Header.Get("X-Request-Id"), uuid.NullUUID{UUID: f.org, Valid: !r.nobodys}); n != 1 {
+			"operator:"+id.String(), reasonGiven, res.Header.Get("X-Request-Id"), org); n != 1 {
 			t.Errorf("%s: %d audit rows say who did it, why, and in which request; want 1", name, n)
+		}
+		if strings.HasSuffix(rt.Pattern, "/view") { // until it is ended, nothing else can be done
+			wantStatus(t, "the end of "+name, b.post("/ops/view/end", url.Values{"csrf_token": {token}}), http.StatusSeeOther)
 		}
 	}
 	if actions < 2 {

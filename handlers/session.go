@@ -111,7 +111,10 @@ func (a *app) meta(r *http.Request, v *visit, title string) views.PageMeta {
 		m.CSRFToken = formToken(v.value(valueCSRF))
 	}
 	if v.signedIn {
-		m.User = views.User{Email: v.who.Email, OrgName: v.who.OrgName, Role: string(v.who.Role), Operator: v.who.Operator}
+		m.User = views.User{
+			Email: v.who.Email, OrgName: v.who.OrgName, Role: string(v.who.Role), Operator: v.who.Operator,
+			Suspended: v.who.Suspended, Viewing: v.who.Viewing, ViewUntil: v.who.ViewUntil,
+		}
 	}
 	return m
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
+	"riverqueue.com/riverui"
 
 	"ringfence/db"
 	"ringfence/db/dbtest"
@@ -31,12 +32,14 @@ import (
 	"ringfence/internal/knowledge"
 	"ringfence/internal/money"
 	"ringfence/internal/notice"
+	"ringfence/internal/operations"
 	"ringfence/internal/payments"
 	"ringfence/internal/sandbox"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 	"ringfence/internal/wallet/wallettest"
 	"ringfence/internal/webhooks"
+	work "ringfence/jobs"
 	"ringfence/views"
 )
 
@@ -70,6 +73,7 @@ type site struct {
 	numbers *telephony.Numbers
 	// agents are the site's; no job of theirs runs by itself either: see told.
 	agents *telephony.Agents
+	jobs   work.Desk
 }
 
 // logBuffer collects the log of a server.
@@ -181,6 +185,14 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 		t.Fatal(err)
 	}
 	deps.Agents = s.agents
+	s.jobs = work.NewDesk(jobs)
+	ui, err := riverui.NewHandler(&riverui.HandlerOpts{Endpoints: riverui.NewEndpoints(jobs, nil), Logger: slog.New(slog.DiscardHandler), Prefix: handlers.JobPagesPath})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps.JobPages = ui
+	deps.Audit = audit.NewLog(s.db)
+	deps.Operations = operations.New(s.looks(&deps))
 	voice := telephony.CallsOptions{
 		DB: s.db, Gates: deps.Gates, Log: log, Now: time.Now, VapiKey: vapiKey, VapiBase: o.stripe + "/vapi",
 		Events: telephony.VapiEvents{BaseURL: deps.BaseURL, Secret: vapiSecret},
@@ -215,6 +227,32 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 		s.Close()
 	})
 	return s
+}
+
+// looks are what the house looks at itself with.
+func (s *site) looks(d *handlers.Deps) operations.Options {
+	return operations.Options{
+		DB: s.db, Log: d.Log, Now: time.Now, SignIn: s.auth.Working, Calls: func(context.Context) error { return nil },
+		Stripe: func(ctx context.Context) (operations.Money, error) {
+			pence, err := d.Payments.AccountBalance(ctx)
+			return operations.Money{Micros: pence * 10_000, Currency: "gbp"}, err
+		},
+		Twilio: func(ctx context.Context) (operations.Money, error) {
+			micros, currency, err := d.Messages.AccountBalance(ctx)
+			return operations.Money{Micros: micros, Currency: currency}, err
+		},
+		Verify: func(ctx context.Context) (v operations.Verdict, err error) {
+			checks, err := d.Verify(ctx)
+			for _, c := range checks {
+				if v.Checks++; len(c.Violations) > 0 {
+					v.Broken = append(v.Broken, c.Name)
+				}
+			}
+			return v, err
+		},
+		Jobs:      s.jobs,
+		TwilioLow: 20_000_000, StripeLow: 100_000_000,
+	}
 }
 
 func (s *site) seed() {

@@ -229,7 +229,7 @@ func (h *hub) checkSessions(ctx context.Context, streams []*stream) ([]*stream, 
 
 // eventID names a state of a wallet. A browser that lost the stream tells the last one it saw.
 func eventID(b wallet.Balance) string {
-	return fmt.Sprintf("%d.%d.%d.%d.%d.%t.%t", b.Seq, int64(b.Balance), int64(b.Held), int64(b.Reserved), int64(b.Debt), b.FrozenAt != nil, b.ClosedAt != nil)
+	return fmt.Sprintf("%d.%d.%d.%d.%d.%t.%t.%t", b.Seq, int64(b.Balance), int64(b.Held), int64(b.Reserved), int64(b.Debt), b.FrozenAt != nil, b.ClosedAt != nil, b.SuspendedAt != nil)
 }
 
 // walletStream sends the balance and the recent transactions as they are now and whenever they change (server-sent

@@ -230,7 +230,7 @@ func Numbers(p NumbersPage) templ.Component {
 						}()
 					}
 					ctx = templ.InitializeContext(ctx)
-					templ_7745c5c3_Err = lookOnly("You can see the numbers but not buy or release any, because your role is "+p.Meta.User.Role+". Ask an owner of "+p.Meta.User.OrgName+" to change it.").Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = lookOnly("You can see the numbers but not buy or release any, "+p.Meta.User.whyNot()).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}

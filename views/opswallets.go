@@ -13,7 +13,7 @@ import (
 // WalletFilter is what the list of wallets was asked for, as it was asked.
 type WalletFilter struct {
 	Name string
-	// Show is empty, frozen, debt or closed.
+	// Show is empty, frozen, debt, suspended or closed.
 	Show string
 }
 
@@ -34,7 +34,7 @@ func (f WalletFilter) href(after string) string {
 }
 
 func (f WalletFilter) options() []ui.Option {
-	return []ui.Option{{Label: "All wallets"}, {Value: "frozen", Label: "Frozen"}, {Value: "debt", Label: "In debt"}, {Value: "closed", Label: "Closed"}}
+	return []ui.Option{{Label: "All wallets"}, {Value: "frozen", Label: "Frozen"}, {Value: "debt", Label: "In debt"}, {Value: "suspended", Label: "Suspended"}, {Value: "closed", Label: "Closed"}}
 }
 
 // WalletRow is one wallet of the list.
@@ -43,6 +43,7 @@ type WalletRow struct {
 	Balance, Held, Debt money.Pence
 	Spent               money.Pence
 	Frozen, Closed      bool
+	Suspended           bool
 }
 
 func (r WalletRow) href() string { return walletHref(r.ID) }
@@ -52,10 +53,12 @@ func walletHref(id string) string { return "/ops/wallets/" + url.PathEscape(id) 
 func ownPricesHref(id string) string { return "/ops/prices?org=" + url.QueryEscape(id) }
 
 // walletState says in a word that somebody has to look; without a word nobody has.
-func walletState(closed, frozen bool, debt money.Pence) ui.StateProps {
+func walletState(closed, suspended, frozen bool, debt money.Pence) ui.StateProps {
 	switch {
 	case closed:
 		return ui.StateProps{Word: "Closed", Tone: ui.ToneNeutral, Icon: ui.IconOff}
+	case suspended:
+		return ui.StateProps{Word: "Suspended", Tone: ui.ToneBad, Icon: ui.IconLock}
 	case frozen:
 		return ui.StateProps{Word: "Frozen", Tone: ui.ToneBad, Icon: ui.IconFrozen}
 	case debt > 0:

@@ -307,7 +307,7 @@ func walletTable(rows []WalletRow) templ.Component {
 							}()
 						}
 						ctx = templ.InitializeContext(ctx)
-						if state := walletState(r.Closed, r.Frozen, r.Debt); state.Word != "" {
+						if state := walletState(r.Closed, r.Suspended, r.Frozen, r.Debt); state.Word != "" {
 							templ_7745c5c3_Err = ui.State(state).Render(ctx, templ_7745c5c3_Buffer)
 							if templ_7745c5c3_Err != nil {
 								return templ_7745c5c3_Err

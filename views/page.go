@@ -5,6 +5,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/a-h/templ"
 
@@ -25,10 +26,23 @@ type User struct {
 	Role string
 	// Operator is set for platform operators.
 	Operator bool
+	// Suspended says that the organisation is, so that nothing can be changed.
+	Suspended bool
+	// Viewing says that an operator looks at the organisation as its people see it, until ViewUntil.
+	Viewing   bool
+	ViewUntil time.Time
 }
 
 // SignedIn reports whether there is anybody.
 func (u User) SignedIn() bool { return u.Email != "" }
+
+// whyNot says why somebody may look and not act: what is said before it ends in a comma.
+func (u User) whyNot() string {
+	if u.Suspended {
+		return "because " + u.OrgName + " is suspended."
+	}
+	return "because your role is " + u.Role + ". Ask an owner of " + u.OrgName + " to change it."
+}
 
 // PageMeta is what every page has in common.
 type PageMeta struct {
@@ -68,11 +82,17 @@ var sitePages = []ui.NavItem{
 
 // opsPages are the operators' own, below a heading.
 var opsPages = []ui.NavItem{
-	{Label: "Wallets", Href: "/ops/wallets", Icon: ui.IconWallet, Section: "Operations"},
+	{Label: "Overview", Href: "/ops", Icon: ui.IconDashboard, Section: "Operations"},
+	{Label: "Organisations", Href: "/ops/organisations", Icon: ui.IconPerson},
+	{Label: "Wallets", Href: "/ops/wallets", Icon: ui.IconWallet},
 	{Label: "Prices", Href: "/ops/prices", Icon: ui.IconPrice},
 	{Label: "Stripe events", Href: "/ops/stripe-events", Icon: ui.IconReceipt},
 	{Label: "Auto top-ups", Href: "/ops/auto-top-ups", Icon: ui.IconMoneyIn},
 	{Label: "Integrity", Href: "/ops/integrity", Icon: ui.IconCheck},
+	{Label: "Jobs", Href: "/ops/jobs", Icon: ui.IconClock},
+	{Label: "Margin", Href: "/ops/margin", Icon: ui.IconBank},
+	{Label: "Audit log", Href: "/ops/audit", Icon: ui.IconFile},
+	{Label: "Incidents", Href: "/ops/incidents", Icon: ui.IconAlert},
 }
 
 // nav is the navigation of this person as seen from this page: the organisation's pages for those who have one, and the
@@ -87,7 +107,8 @@ func nav(m PageMeta) []ui.NavItem {
 		items = append(items, opsPages...)
 	}
 	for i := range items {
-		items[i].Current = m.Path == items[i].Href || strings.HasPrefix(m.Path, items[i].Href+"/") || items[i].Href == "/numbers" && (strings.HasPrefix(m.Path, "/credentials") || strings.HasPrefix(m.Path, "/caller-ids"))
+		items[i].Current = m.Path == items[i].Href || items[i].Href != "/ops" && strings.HasPrefix(m.Path, items[i].Href+"/") ||
+			items[i].Href == "/numbers" && (strings.HasPrefix(m.Path, "/credentials") || strings.HasPrefix(m.Path, "/caller-ids"))
 	}
 	return items
 }
@@ -179,6 +200,8 @@ const (
 	FragmentMessageRows    Fragment = "message-rows"
 	FragmentMessagesStatus Fragment = "messages-status"
 	FragmentMessageQuote   Fragment = "message-quote"
+	// FragmentOverview is how everything stands, on the operators' first page.
+	FragmentOverview Fragment = "overview"
 )
 
 // Part renders the named parts of a page alone, in the order of the page.

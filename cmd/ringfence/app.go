@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/riverqueue/river"
 
 	"ringfence/db"
 	"ringfence/db/embedded"
@@ -21,6 +23,7 @@ import (
 	"ringfence/internal/knowledge"
 	"ringfence/internal/money"
 	"ringfence/internal/notice"
+	"ringfence/internal/operations"
 	"ringfence/internal/payments"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
@@ -50,6 +53,9 @@ type app struct {
 	numbers     *telephony.Numbers
 	agents      *telephony.Agents
 	calls       *telephony.Calls
+	operations  *operations.Service
+	// inserter adds jobs and works none.
+	inserter *river.Client[*sql.Tx]
 }
 
 // now is the clock of the program.
@@ -113,6 +119,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	if err != nil {
 		return nil, err
 	}
+	a.inserter = inserter
 	a.numbers, err = telephony.NewNumbers(telephony.NumbersOptions{
 		DB: a.db, Gates: a.gates, Jobs: inserter, Vault: a.vault, Log: a.log.With("part", "numbers"), Now: now,
 		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), TwilioBase: cfg.TwilioAPIBase,
@@ -138,7 +145,11 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 		DocumentOrigins: documentOrigins(cfg), CollectVATNumber: cfg.CollectVATNumber,
 		Min: money.Pence(cfg.TopUpMinPence), Max: money.Pence(cfg.TopUpMaxPence), MayClose: telephony.MayClose,
 	})
-	return a, err
+	if err != nil {
+		return nil, err
+	}
+	a.operations = operations.New(a.looks())
+	return a, nil
 }
 
 // vapiEvents says how Vapi reaches us.
@@ -192,6 +203,7 @@ func (a *app) sweepers() []jobs.Sweeper {
 		{Name: "holds", Run: func(ctx context.Context) error { _, err := a.gates.Expire(ctx); return err }},
 		{Name: "days", Run: func(ctx context.Context) error { _, err := a.ledger.AddUp(ctx); return err }},
 		{Name: "messages", Run: func(ctx context.Context) error { _, err := a.messages.Sweep(ctx); return err }},
+		{Name: "costs of texts", Run: func(ctx context.Context) error { _, err := a.messages.SweepCosts(ctx); return err }},
 		{Name: "numbers", Run: func(ctx context.Context) error { _, err := a.numbers.Sweep(ctx); return err }},
 		{Name: "rents", Run: func(ctx context.Context) error { _, err := a.numbers.SweepRents(ctx); return err }},
 		{Name: "agents", Run: func(ctx context.Context) error { _, err := a.agents.SyncDue(ctx); return err }},

@@ -465,7 +465,7 @@ func operatorWithoutWallet(t *testing.T, s *site) {
 	tab := s.tab(t, browsertest.View{}, operator)
 	tab.Expect("status of 403")
 	tab.Open(s.base() + "/dashboard")
-	tab.WaitPath("/ops/stripe-events")
+	tab.WaitPath("/ops")
 	tab.Open(s.base() + "/wallet")
 	if tab.Status() != http.StatusForbidden {
 		t.Errorf("the wallet is answered with %d", tab.Status())

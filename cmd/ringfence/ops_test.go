@@ -20,9 +20,10 @@ func TestOperations(t *testing.T) {
 	t.Run("empty", func(t *testing.T) {
 		tab := s.tab(t, browsertest.View{}, operator)
 		tab.Open(s.base() + "/dashboard") // where signing in leads
-		tab.WaitPath("/ops/stripe-events")
+		tab.WaitPath("/ops")
+		want(t, "the navigation", tab.Text(`nav[aria-label="Main"]`), "Operations Overview Organisations Wallets Prices Stripe events")
+		tab.Open(s.base() + "/ops/stripe-events")
 		want(t, "the list", tab.Text("#events"), "No events yet")
-		want(t, "the navigation", tab.Text(`nav[aria-label="Main"]`), "Operations Wallets Prices Stripe events")
 		tab.Everywhere("ops-empty")
 	})
 

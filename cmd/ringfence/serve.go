@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ringfence/handlers"
+	"ringfence/internal/audit"
 	"ringfence/internal/config"
 	"ringfence/internal/sandbox"
 	"ringfence/jobs"
@@ -105,6 +106,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 		}
 		closing = append(closing, func() error { return runner.Stop(patient(e.ctx)) })
 	}
+	closing = append(closing, a.look(e.ctx))
 	seeded.Store(true)
 	if web && a.cfg.Development() {
 		a.welcome(e)
@@ -132,6 +134,7 @@ func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, e
 		APIRate: apiRate, Context: ctx, Log: a.log, Now: now, Registry: a.registry,
 		Auth: a.auth, Wallets: a.ledger, Gates: a.gates, Payments: a.payments, Knowledge: a.knowledge, Messages: a.messages,
 		Numbers: a.numbers, Agents: a.agents, Calls: a.calls, Notices: a.notices, Webhooks: a.webhooks, Verify: a.verify,
+		Operations: a.operations, Audit: audit.NewLog(a.db),
 		BaseURL: a.cfg.BaseURL, SessionKeys: sessionKeys(a.cfg), CheckoutOrigins: checkoutOrigins(a.cfg), VATStatement: a.cfg.VATStatement,
 		TrustedProxies:      a.cfg.TrustedProxies,
 		OperatorsNeedFactor: !a.cfg.Development(), SignUp: a.cfg.SignUp == config.SignUpOpen && a.cfg.Auth == config.AuthLocal,
@@ -154,6 +157,10 @@ func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, e
 		if a.cfg.DevUser != "" {
 			a.log.WarnContext(ctx, "requests to the API from this machine need no credential", "act_as", a.cfg.DevUser)
 		}
+	}
+	var err error
+	if deps.JobPages, err = a.jobPages(); err != nil {
+		return nil, err
 	}
 	if a.verifier != nil {
 		if err := a.verifier.Start(ctx); err != nil {

@@ -386,9 +386,11 @@ func (a *Auth) lookUpKeys(ctx context.Context, hashes map[string]keyHash) (map[s
 			Hash     []byte         `db:"secret_hash"`
 			Scopes   pq.StringArray `db:"scopes"`
 			LastUsed sql.NullTime   `db:"last_used_at"`
+
+			Suspended bool `db:"suspended"`
 		}
 		if err := tx.SelectContext(ctx, &rows, `
-			SELECT k.id, k.prefix, k.org_id, o.name AS org_name, k.secret_hash, k.scopes, k.last_used_at
+			SELECT k.id, k.prefix, k.org_id, o.name AS org_name, k.secret_hash, k.scopes, k.last_used_at, o.suspended_at IS NOT NULL AS suspended
 			FROM api_keys k JOIN organizations o ON o.id = k.org_id
 			WHERE k.prefix = ANY($1) AND k.revoked_at IS NULL AND o.closed_at IS NULL`, pq.Array(prefixes)); err != nil {
 			return fmt.Errorf("couldn't look keys up: %w", err)
@@ -403,7 +405,7 @@ func (a *Auth) lookUpKeys(ctx context.Context, hashes map[string]keyHash) (map[s
 			if err != nil {
 				return fmt.Errorf("key %s: %w", row.ID, err)
 			}
-			found[row.Prefix] = Identity{OrgID: row.OrgID, OrgName: row.OrgName, KeyID: row.ID, Scopes: scopes}
+			found[row.Prefix] = Identity{OrgID: row.OrgID, OrgName: row.OrgName, KeyID: row.ID, Scopes: scopes, Suspended: row.Suspended}
 			if !row.LastUsed.Valid || tx.Now.Sub(row.LastUsed.Time) >= touchEvery {
 				used = append(used, row.ID.String())
 			}

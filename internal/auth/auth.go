@@ -61,10 +61,18 @@ type Identity struct {
 	SecondFactor bool
 	// Local says that the user's password is kept here, and not by an outside provider.
 	Local bool
+	// Suspended says that the organisation is: its people may look and change nothing, its programs may do neither.
+	Suspended bool
+	// Viewing says that an operator looks at the organisation as a viewer of it, until ViewUntil (UTC): nothing may be
+	// changed, whatever it is. See [Auth.StartView].
+	Viewing   bool
+	ViewUntil time.Time
 }
 
 // CanPay reports whether this identity may spend or add the organisation's money.
-func (i Identity) CanPay() bool { return i.Role == RoleOwner || i.Role == RoleMember }
+func (i Identity) CanPay() bool {
+	return (i.Role == RoleOwner || i.Role == RoleMember) && !i.Viewing && !i.Suspended
+}
 
 // Actor is the identity in the audit log.
 func (i Identity) Actor() audit.Actor {
@@ -127,6 +135,8 @@ type Auth struct {
 	nobody string
 	sealer sealer
 	seen   *keyCache
+	// jwts are those that did not hold.
+	jwts jwtRefusals
 }
 
 // New returns the keeper of users and sessions in d. Times come from the database layer's clock.

@@ -26,10 +26,12 @@ func (a *Auth) Bearer(ctx context.Context, header string) (Identity, error) {
 		return a.apiKey(ctx, token)
 	}
 	if a.o.Verifier == nil {
+		a.refuseJWT()
 		return Identity{}, errBadKey()
 	}
 	claims, err := a.o.Verifier.Verify(ctx, token)
 	if err != nil || claims.OrgID == uuid.Nil {
+		a.refuseJWT()
 		return Identity{}, errBadKey()
 	}
 	return a.asMember(ctx, "the user of a JWT", `u.issuer = $1 AND u.subject = $2 AND m.org_id = $3`, claims.Issuer, claims.Subject, claims.OrgID)
@@ -50,10 +52,13 @@ func (a *Auth) asMember(ctx context.Context, why, condition string, args ...any)
 		OrgName string    `db:"org_name"`
 		Role    Role      `db:"role"`
 		Local   bool      `db:"local"`
+
+		Suspended bool `db:"suspended"`
 	}
 	err := a.db.InSystemTx(ctx, why, func(ctx context.Context, tx *db.Tx) error {
 		return tx.GetContext(ctx, &row, `
-			SELECT u.id AS user_id, u.email, o.id AS org_id, o.name AS org_name, m.role, u.issuer = 'local' AS local
+			SELECT u.id AS user_id, u.email, o.id AS org_id, o.name AS org_name, m.role, u.issuer = 'local' AS local,
+			       o.suspended_at IS NOT NULL AS suspended
 			FROM users u JOIN memberships m ON m.user_id = u.id JOIN organizations o ON o.id = m.org_id
 			WHERE u.disabled_at IS NULL AND `+condition+` ORDER BY o.name LIMIT 1`, args...)
 	})
@@ -65,5 +70,6 @@ func (a *Auth) asMember(ctx context.Context, why, condition string, args ...any)
 	}
 	return Identity{
 		UserID: row.UserID, Email: row.Email, OrgID: row.OrgID, OrgName: row.OrgName, Role: row.Role, Scopes: row.Role.scopes(), Local: row.Local,
+		Suspended: row.Suspended,
 	}, nil
 }

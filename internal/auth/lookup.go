@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"ringfence/db"
+	"ringfence/internal/fault"
 )
 
 // OrganizationByName finds an organisation within tx, a system transaction; uuid.Nil when there is none of that name.
@@ -30,4 +31,17 @@ func lookUp(ctx context.Context, tx *db.Tx, query, arg string) (id uuid.UUID, er
 		return uuid.Nil, fmt.Errorf("couldn't look %q up: %w", arg, err)
 	}
 	return id, nil
+}
+
+// Working tries whether people could sign in: the look-up of a session that nobody has and, where an outside provider checks
+// the passwords, whether that one answers.
+func (a *Auth) Working(ctx context.Context) error {
+	token, _ := newToken()
+	if _, err := a.Resolve(ctx, token); !fault.Is(err, fault.Unauthenticated) {
+		return fmt.Errorf("the look-up of a session failed: %w", err)
+	}
+	if a.o.Supabase != nil {
+		return a.o.Supabase.Reachable(ctx)
+	}
+	return nil
 }

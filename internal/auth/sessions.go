@@ -133,19 +133,23 @@ type live struct {
 	Factor     bool           `db:"second_factor"`
 	Local      bool           `db:"local"`
 	GrantUntil sql.NullTime   `db:"grant_expires_at"`
+	Suspended  bool           `db:"suspended"`
+	ViewUntil  sql.NullTime   `db:"viewing_until"`
 }
 
 // identity is who the session acts as.
 func (l live) identity() Identity {
 	role := Role(l.Role.String)
 	return Identity{
+		Suspended: l.Suspended, Viewing: l.ViewUntil.Valid, ViewUntil: l.ViewUntil.Time.UTC(),
 		UserID: l.UserID, Email: l.Email, Operator: l.Operator, OrgID: l.OrgID.UUID, OrgName: l.OrgName.String,
 		Role: role, SessionID: SessionID(l.TokenHash), Scopes: role.scopes(), SecondFactor: l.Factor, Local: l.Local,
 	}
 }
 
 // find gives those of the sessions that hold now: not pending, not revoked, within both limits, the user not disabled and still a
-// member of the session's organisation, or an operator where it has none.
+// member of the session's organisation, or an operator where it has none. An operator who looks at an organisation is a
+// viewer of that one meanwhile.
 func (a *Auth) find(ctx context.Context, tx *db.Tx, ids []SessionID) ([]live, error) {
 	hashes := make([][]byte, len(ids))
 	for i := range ids {
@@ -154,12 +158,15 @@ func (a *Auth) find(ctx context.Context, tx *db.Tx, ids []SessionID) ([]live, er
 	var found []live
 	err := tx.SelectContext(ctx, &found, `
 		SELECT s.token_hash, s.user_id, u.email, coalesce(u.platform_role = 'operator', false) AS operator,
-		       s.org_id, o.name AS org_name, m.role, s.last_seen_at, s.factor_at IS NOT NULL AS second_factor,
-		       u.issuer = 'local' AS local, s.grant_expires_at
+		       coalesce(v.id, s.org_id) AS org_id, coalesce(v.name, o.name) AS org_name, CASE WHEN v.id IS NULL THEN m.role ELSE 'viewer' END AS role,
+		       s.last_seen_at, s.factor_at IS NOT NULL AS second_factor, u.issuer = 'local' AS local, s.grant_expires_at,
+		       CASE WHEN v.id IS NULL THEN o.suspended_at ELSE v.suspended_at END IS NOT NULL AS suspended,
+		       CASE WHEN v.id IS NOT NULL THEN s.viewing_until END AS viewing_until
 		FROM sessions s
 		JOIN users u ON u.id = s.user_id
 		LEFT JOIN memberships m ON m.org_id = s.org_id AND m.user_id = s.user_id
 		LEFT JOIN organizations o ON o.id = s.org_id
+		LEFT JOIN organizations v ON v.id = s.viewing_org_id AND s.viewing_until > $2 AND u.platform_role = 'operator'
 		WHERE s.token_hash = ANY ($1) AND NOT s.pending AND s.revoked_at IS NULL AND s.expires_at > $2 AND s.last_seen_at > $3
 		  AND u.disabled_at IS NULL
 		  AND (m.role IS NOT NULL OR s.org_id IS NULL AND u.platform_role = 'operator')`,
@@ -241,6 +248,9 @@ func (a *Auth) SignOut(ctx context.Context, token string) error {
 		Sealed   []byte        `db:"grant_sealed"`
 	}
 	err := a.db.InSystemTx(ctx, "sign-out", func(ctx context.Context, tx *db.Tx) error {
+		if _, err := endViews(ctx, tx, viewSignedOut, `s.token_hash = $2 AND s.viewing_until IS DISTINCT FROM $1`, id[:]); err != nil {
+			return err
+		}
 		err := tx.GetContext(ctx, &ended, `
 			UPDATE sessions s SET revoked_at = $2 FROM users u
 			WHERE s.token_hash = $1 AND s.revoked_at IS NULL AND u.id = s.user_id
@@ -282,11 +292,17 @@ func (a *Auth) RevokeAll(ctx context.Context, user uuid.UUID) (ended int64, err 
 
 // Sweep removes sessions that are over, links for new passwords that ran out, and failed sign-ins that no longer count; it says
 // how many sessions and failures. The audit
-// log keeps the history. It also gives a wallet to organisations whose sign-up was cut off before theirs was opened.
+// log keeps the history. Operators' looks at organisations whose time is up are ended. It also gives a wallet to organisations whose sign-up was cut off before theirs was opened.
 // Safe to run at any time and from several processes.
 func (a *Auth) Sweep(ctx context.Context) (sessions, failures int64, err error) {
 	var bare []uuid.UUID
 	err = a.db.InSystemTx(ctx, "sweeping sessions", func(ctx context.Context, tx *db.Tx) error {
+		if _, err := endViews(ctx, tx, viewSignedOut, `(s.expires_at <= $1 OR s.last_seen_at <= $2 OR s.revoked_at IS NOT NULL)`, tx.Now.Add(-a.o.Idle)); err != nil {
+			return err
+		}
+		if _, err := endViews(ctx, tx, viewTimedOut, `s.viewing_until <= $1`); err != nil {
+			return err
+		}
 		res, err := tx.ExecContext(ctx, `DELETE FROM sessions WHERE expires_at <= $1 OR last_seen_at <= $2 OR revoked_at IS NOT NULL`,
 			tx.Now, tx.Now.Add(-a.o.Idle))
 		if err != nil {

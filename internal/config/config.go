@@ -81,6 +81,10 @@ type Config struct {
 	TwilioAuthToken  Secret `env:"TWILIO_AUTH_TOKEN"`
 	// TwilioAPIBase is where Twilio's API is, without a trailing slash.
 	TwilioAPIBase string `env:"TWILIO_API_BASE"`
+	// TwilioLowBalance and StripeLowBalance are the balances with the two below which operators are told, in whole units of
+	// the account's currency; 0 tells of none.
+	TwilioLowBalance Units `env:"RINGFENCE_TWILIO_LOW_BALANCE" envDefault:"20"`
+	StripeLowBalance Units `env:"RINGFENCE_STRIPE_LOW_BALANCE" envDefault:"100"`
 	// TwilioFromNumber is the account's number that organisations without one of their own send from (E.164). Unset, they
 	// cannot send.
 	TwilioFromNumber string `env:"TWILIO_FROM_NUMBER"`

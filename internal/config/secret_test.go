@@ -147,6 +147,8 @@ func TestMasked(t *testing.T) {
 		{"TWILIO_ACCOUNT_SID", c.TwilioAccountSID, config.FromGeneration},
 		{"TWILIO_AUTH_TOKEN", "[secret]", config.FromGeneration},
 		{"TWILIO_API_BASE", "http://127.0.0.1:8091", config.FromDefault},
+		{"RINGFENCE_TWILIO_LOW_BALANCE", "20", config.FromDefault},
+		{"RINGFENCE_STRIPE_LOW_BALANCE", "100", config.FromDefault},
 		{"TWILIO_FROM_NUMBER", "+15005550006", config.FromDefault},
 		{"SMTP_URL", "[secret]", config.FromGeneration},
 		{"RINGFENCE_MAIL_FROM", "Ringfence <no-reply@ringfence.example>", config.FromDefault},

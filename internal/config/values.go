@@ -90,6 +90,19 @@ func (m *Micros) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// Units is an amount in whole units of a currency.
+type Units int64
+
+// UnmarshalText reads digits alone.
+func (u *Units) UnmarshalText(b []byte) error {
+	n, err := strconv.ParseUint(string(b), 10, 32)
+	if err != nil {
+		return &problem{"is not a whole number", "Give whole units of the account's currency as digits only, for example 20; 0 switches it off."}
+	}
+	*u = Units(n)
+	return nil
+}
+
 // Networks is a list of address ranges.
 type Networks []netip.Prefix
 

@@ -38,6 +38,7 @@ var rules = []rule{
 	{"internal/knowledge", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/batch", "ringfence/internal/wallet"}, []string{"net/http"}},
 	{"internal/telephony", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/failpoint", "ringfence/internal/notice", "ringfence/internal/wallet"}, nil},
 	{"internal/webhooks", []string{"ringfence/db", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/notice"}, nil},
+	{"internal/operations", []string{"ringfence/db", "ringfence/internal/fault", "ringfence/internal/audit"}, []string{"net/http"}},
 	{"internal/sandbox", []string{"ringfence/internal/money"}, []string{"database/sql"}},
 	{"internal/browsertest", nil, nil},
 	{"internal/layout", nil, nil},

@@ -92,6 +92,16 @@ func (r Rate) ToPence(c USDCents) (Pence, error) {
 	return Pence(pence), err
 }
 
+// MicrosToPence converts millionths of a dollar to pounds: micros × rate, exact, then rounded half up to the penny as ToPence
+// does. It is for what providers charge us, summed up first. The errors are ErrRateUnset and ErrOverflow.
+func (r Rate) MicrosToPence(micros int64) (Pence, error) {
+	if r.IsZero() {
+		return 0, ErrRateUnset
+	}
+	pence, err := mulDiv(halfUp, microsPerUnit*microsPerUnit/100, micros, r.micros)
+	return Pence(pence), err
+}
+
 // ToUSD converts pounds to dollars, for display beside the pounds only: pence ÷ rate, exact, then rounded half up as
 // ToPence does. It is not ToPence's inverse: several cents can share a penny, so the answer may differ from the cents a
 // quote began with. The errors are ErrRateUnset and ErrOverflow.

@@ -40,7 +40,7 @@ const mayCharge = `
 	         SELECT coalesce(sum(t.amount_pence) FILTER (WHERE t.created_at >= $2), 0) AS day, coalesce(sum(t.amount_pence), 0) AS month
 	         FROM top_ups t WHERE t.org_id = a.org_id AND t.automatic AND t.state NOT IN ('failed', 'expired') AND t.created_at >= $3 AND t.id <> $4) used
 	WHERE (a.state = 'ready' OR a.state = 'cooling_down' AND a.until <= $1)
-	  AND w.frozen_at IS NULL AND w.closed_at IS NULL AND w.reserved_pence = 0
+	  AND w.frozen_at IS NULL AND w.closed_at IS NULL AND w.suspended_at IS NULL AND w.reserved_pence = 0
 	  AND (w.balance_pence - w.held_pence < a.threshold_pence OR w.debt_pence > 0)
 	  AND used.day + a.amount_pence <= a.daily_cap_pence AND used.month + a.amount_pence <= a.monthly_cap_pence
 	  AND NOT EXISTS (SELECT FROM switches WHERE name = 'auto_top_ups' AND stopped)`

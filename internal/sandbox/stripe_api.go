@@ -23,6 +23,7 @@ type operation func(tx *txn, in *input) (any, error)
 
 func (s *Stripe) mountAPI(mux *http.ServeMux) {
 	for pattern, op := range map[string]operation{
+		"GET /v1/balance":                        getBalance,
 		"POST /v1/customers":                     createCustomer,
 		"GET /v1/customers":                      listCustomers,
 		"GET /v1/customers/{id}":                 getCustomer,

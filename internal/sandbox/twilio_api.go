@@ -95,6 +95,8 @@ var twilioRoutes = []twilioRoute{
 	{"GET", accountsPath + "/{resource}", fetchAccount, 0, ""},
 	{"POST", accountsPath + "/{resource}", updateAccount, 0, ""},
 
+	{"GET", ofAccount + "Balance.json", fetchBalance, 0, ""},
+
 	{"GET", ofAccount + "Messages.json", listTexts, 0, ""},
 	{"POST", ofAccount + "Messages.json", makeMessage, http.StatusCreated, countMessages},
 	{"GET", ofAccount + "Messages/{resource}", fetchMessage, 0, ""},

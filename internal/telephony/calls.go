@@ -62,6 +62,8 @@ const (
 	HangupUnfunded HangupWhy = "unfunded" // the money has run out
 	HangupCeiling  HangupWhy = "ceiling"  // it goes on beyond the longest that it may last
 	HangupAsked    HangupWhy = "asked"    // somebody asked for it
+
+	HangupSuspended HangupWhy = "suspended" // its organisation was suspended meanwhile
 )
 
 // Call is one call.
@@ -516,6 +518,7 @@ const (
 	noteCallLost     = "Our voice service does not know of it."
 	noteUnfunded     = "It was ended because there was no money left for it."
 	noteEndedByUs    = "It was ended on request."
+	noteSuspended    = "It was ended since the organisation was suspended."
 )
 
 // take marks the call as being placed and its money as in flight, before Vapi is asked, and says what Vapi is asked for. What

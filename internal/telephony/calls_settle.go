@@ -387,6 +387,8 @@ func endNote(c Call, n callNews, state CallState) string {
 		return noteUnfunded
 	case c.HangupWhy == HangupAsked:
 		return noteEndedByUs
+	case c.HangupWhy == HangupSuspended:
+		return noteSuspended
 	case n.reason == "exceeded-max-duration":
 		return "It had reached the longest that the balance, or the limit for all calls, allowed."
 	case n.reason == "customer-busy":

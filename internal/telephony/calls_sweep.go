@@ -34,8 +34,9 @@ func (s *Calls) Sweep(ctx context.Context) (n int, err error) {
 	if !s.On() {
 		return 0, nil
 	}
-	var due []sweptCall
 	began := s.o.Now()
+	suspended := s.endSuspended(ctx) // before the rest, which then ends them
+	var due []sweptCall
 	err = s.o.DB.InSystemTx(ctx, "calls under way, of every organisation", func(ctx context.Context, tx *db.Tx) error {
 		due = nil
 		return tx.SelectContext(ctx, &due, `
@@ -45,7 +46,7 @@ func (s *Calls) Sweep(ctx context.Context) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	var all error
+	all := suspended
 	// The money first: nobody has to be asked for it, so nobody keeps it waiting.
 	for i := range due {
 		if !due[i].Fund || ctx.Err() != nil {
@@ -82,6 +83,34 @@ func (s *Calls) Sweep(ctx context.Context) (n int, err error) {
 	}
 	wg.Wait()
 	return n, all
+}
+
+// endSuspended notes of the calls that go on in organisations that are suspended that they are to end.
+func (s *Calls) endSuspended(ctx context.Context) error {
+	var calls []sweptCall
+	err := s.o.DB.InSystemTx(ctx, "calls under way of organisations that are suspended", func(ctx context.Context, tx *db.Tx) error {
+		calls = nil
+		return tx.SelectContext(ctx, &calls, `
+			SELECT c.id, c.org_id, c.state FROM calls c JOIN wallets w ON w.org_id = c.org_id
+			WHERE c.ended_at IS NULL AND c.hangup_at IS NULL AND c.state <> 'ending' AND w.suspended_at IS NOT NULL LIMIT $1`, callsMost)
+	})
+	if err != nil {
+		return err
+	}
+	var all error
+	for _, d := range calls {
+		err := s.o.DB.InTx(ctx, []uuid.UUID{d.OrgID}, func(ctx context.Context, tx *db.Tx) error {
+			c, found, err := readCall(ctx, tx, `WHERE c.org_id = $1 AND c.id = $2 FOR NO KEY UPDATE OF c`, d.OrgID, d.ID)
+			if err != nil || !found || c.State.Ended() || c.State == CallEnding {
+				return err
+			}
+			return s.toEnd(ctx, tx, c, HangupSuspended, audit.System("calls"))
+		})
+		if err != nil && !errors.Is(err, db.ErrCommitUnknown) { // the next sweep sees what was stored
+			all = errors.Join(all, fmt.Errorf("call %s: %w", d.ID, err))
+		}
+	}
+	return all
 }
 
 // sweptCall is a call that is to be looked after.

@@ -562,8 +562,9 @@ func (s *Messages) settleIn(ctx context.Context, tx *db.Tx, org, id uuid.UUID, n
 	}
 	if _, err := tx.ExecContext(ctx, `
 		UPDATE messages SET state = $2, amount_pence = $3, sid = $4, error_code = $5, note = $6, sent_at = CASE WHEN $4::text IS NULL THEN sent_at ELSE coalesce(sent_at, $7) END,
-		       ended_at = CASE WHEN $8::boolean THEN $7::timestamptz END WHERE id = $1`,
-		m.ID, n.state, amount, sid, n.code, n.note, tx.Now, n.state.ended()); err != nil {
+		       ended_at = CASE WHEN $8::boolean THEN $7::timestamptz END,
+		       cost_look_at = CASE WHEN $8::boolean AND $4::text IS NOT NULL THEN $7::timestamptz + $9::interval END WHERE id = $1`,
+		m.ID, n.state, amount, sid, n.code, n.note, tx.Now, n.state.ended(), costFirst.String()); err != nil {
 		return false, fmt.Errorf("couldn't store what became of the text: %w", err)
 	}
 	return true, audit.Record(ctx, tx, audit.Entry{

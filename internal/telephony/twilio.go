@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twilio/twilio-go/client"
@@ -58,7 +59,11 @@ func (t *toTwilio) RoundTrip(r *http.Request) (*http.Response, error) {
 		t.log.WarnContext(ctx, "no answer from Twilio", append(attrs, "error", err)...)
 		return nil, err
 	}
-	t.log.InfoContext(ctx, "asked Twilio", append(attrs, "status", res.StatusCode, "twilio_request_id", res.Header.Get("Twilio-Request-Id"))...)
+	level := slog.LevelInfo
+	if strings.HasSuffix(r.URL.Path, "/Balance.json") { // a probe, every few seconds
+		level = slog.LevelDebug
+	}
+	t.log.Log(ctx, level, "asked Twilio", append(attrs, "status", res.StatusCode, "twilio_request_id", res.Header.Get("Twilio-Request-Id"))...)
 	if res.StatusCode < http.StatusBadRequest {
 		return res, nil
 	}

@@ -164,7 +164,11 @@ func (v *vapi) do(ctx context.Context, method, path string, body, into any) erro
 	}
 	said, err := io.ReadAll(io.LimitReader(res.Body, maxVapiAnswer))
 	err = errors.Join(err, res.Body.Close())
-	v.log.InfoContext(ctx, "asked Vapi", append(attrs, "duration_us", v.now().Sub(began).Microseconds(), "status", res.StatusCode)...)
+	level := slog.LevelInfo
+	if path == probePath { // every few seconds
+		level = slog.LevelDebug
+	}
+	v.log.Log(ctx, level, "asked Vapi", append(attrs, "duration_us", v.now().Sub(began).Microseconds(), "status", res.StatusCode)...)
 	if err != nil {
 		return &failure{provider: "Vapi", status: res.StatusCode, cause: fmt.Errorf("couldn't read the answer: %w", err)}
 	}

@@ -150,6 +150,12 @@ var invariants = []Invariant{
 		 FROM organizations o JOIN wallets w ON w.org_id = o.id WHERE o.closed_at IS DISTINCT FROM w.closed_at`,
 	},
 	{
+		"suspended-organisations-are-suspended", "an organisation is suspended for its people and keys exactly when it is for its wallet",
+		`SELECT count(*) FROM organizations`,
+		`SELECT format('organisation %s: %s, its wallet %s', o.id, o.suspended_at, w.suspended_at)
+		 FROM organizations o JOIN wallets w ON w.org_id = o.id WHERE o.suspended_at IS DISTINCT FROM w.suspended_at`,
+	},
+	{
 		"captured-is-charged", "a captured hold has exactly one ledger transaction, of its own amount; no other hold has one",
 		`SELECT count(*) FROM holds`,
 		`SELECT format('hold %s (%s, %s): charged %s', coalesce(h.id, t.id), h.state, h.amount_pence, s.amount)

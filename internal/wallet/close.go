@@ -109,15 +109,20 @@ func (b Balance) MayClose() error {
 	return nil
 }
 
-// MustBeOpen refuses with Forbidden, code account_closed, where the organisation's account is closed: for what may not begin
-// then and does not ask a gate. It reads the wallet as the transaction sees it. What follows for who asks is said after a
-// comma: "so its wallet cannot be topped up".
+// MustBeOpen refuses with Forbidden, code account_closed or suspended, where the organisation's account is closed or suspended:
+// for what may not begin then and does not ask a gate. It reads the wallet as the transaction sees it. What follows for who asks
+// is said after a comma: "so its wallet cannot be topped up".
 func MustBeOpen(ctx context.Context, tx *db.Tx, org uuid.UUID, consequence string) error {
 	b, err := Read(ctx, tx, org)
-	if err == nil && b.ClosedAt != nil {
-		err = errClosed(consequence)
+	switch {
+	case err != nil:
+		return err
+	case b.ClosedAt != nil:
+		return errClosed(consequence)
+	case b.SuspendedAt != nil:
+		return ErrSuspended(consequence)
 	}
-	return err
+	return nil
 }
 
 func errClosed(consequence string) error {

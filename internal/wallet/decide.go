@@ -169,6 +169,8 @@ func (w *state) refuse(q *asked) error {
 	switch {
 	case w.ClosedAt != nil:
 		return errClosed("so nothing can be spent from its wallet")
+	case w.SuspendedAt != nil:
+		return ErrSuspended("so nothing can be spent from its wallet")
 	case w.FrozenAt != nil:
 		return &fault.Error{
 			Kind: fault.Forbidden, Code: "wallet_frozen",

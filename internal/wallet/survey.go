@@ -63,6 +63,8 @@ const (
 	SurveyFrozen SurveyShow = "frozen"
 	SurveyDebt   SurveyShow = "debt"
 	SurveyClosed SurveyShow = "closed"
+
+	SurveySuspended SurveyShow = "suspended"
 )
 
 // SurveyFilter says which wallets an operator looks for.
@@ -94,7 +96,7 @@ func (l *Ledger) Survey(ctx context.Context, f SurveyFilter) (list []Surveyed, m
 			       CASE WHEN spent_month >= $5 THEN spent_call_pence + spent_sms_pence + spent_number_pence + spent_knowledge_pence ELSE 0 END AS spent_pence
 			FROM organizations o JOIN wallets ON org_id = o.id
 			WHERE strpos(lower(o.name), lower($1)) > 0
-			  AND CASE $2::text WHEN 'frozen' THEN frozen_at IS NOT NULL WHEN 'debt' THEN debt_pence > 0 WHEN 'closed' THEN wallets.closed_at IS NOT NULL ELSE true END
+			  AND CASE $2::text WHEN 'frozen' THEN frozen_at IS NOT NULL WHEN 'debt' THEN debt_pence > 0 WHEN 'closed' THEN wallets.closed_at IS NOT NULL WHEN 'suspended' THEN wallets.suspended_at IS NOT NULL ELSE true END
 			  AND ($3 = '00000000-0000-0000-0000-000000000000'::uuid OR o.name > (SELECT name FROM organizations WHERE id = $3))
 			ORDER BY o.name LIMIT $4`, f.Name, f.Show, f.After, surveyMost+1, firstOfMonth(tx.Now))
 	})

@@ -45,6 +45,9 @@ type Balance struct {
 	// ClosedAt is since when the account is closed, and ClosedReason why; nil and empty while it is open. See Close.
 	ClosedAt     *time.Time `db:"closed_at"`
 	ClosedReason string     `db:"closed_reason"`
+	// SuspendedAt is since when the organisation is suspended, and SuspendedReason why; nil and empty otherwise. See Suspend.
+	SuspendedAt     *time.Time `db:"suspended_at"`
+	SuspendedReason string     `db:"suspended_reason"`
 }
 
 // Available is what may be spent now. It is never negative.
@@ -106,7 +109,7 @@ func Open(ctx context.Context, tx *db.Tx, org uuid.UUID) error {
 }
 
 const balanceColumns = `org_id, balance_pence, bonus_pence, held_pence, reserved_pence, debt_pence, last_seq, updated_at, frozen_at, frozen_reason,
-	wallets.closed_at, closed_reason`
+	wallets.closed_at, closed_reason, wallets.suspended_at, suspended_reason`
 
 // Read gives one wallet as the transaction sees it, without locking it.
 func Read(ctx context.Context, tx *db.Tx, org uuid.UUID) (Balance, error) {
