@@ -53,7 +53,9 @@ func TestSuspended(t *testing.T) {
 	}
 	_, err = d.gates.Extend(t.Context(), d.settle(h, func(s *wallet.Settlement) { s.Amount = 11 }))
 	wantFault(t, "more for what is under way", err, fault.Forbidden, "suspended")
-	err = d.in(org, func(ctx context.Context, tx *db.Tx) error { return wallet.MustBeOpen(ctx, tx, org, "so nothing is begun") })
+	err = d.in(org, func(ctx context.Context, tx *db.Tx) error {
+		return wallet.MustBeOpen(ctx, tx, org, "so nothing is begun")
+	})
 	wantFault(t, "a top-up", err, fault.Forbidden, "suspended")
 	d.authorise(d.text(other, "new", 1))
 	if got := d.outcome("capture 10", h, false); got != "captured 10" {
