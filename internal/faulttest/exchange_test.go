@@ -54,11 +54,7 @@ func newExchange(t testing.TB) *exchange {
 	// One data directory, so that all of them have the secrets that the first one makes.
 	x := &exchange{shop: newSharedShop(t, t.TempDir())}
 	x.worker = x.process("worker", "work")
-	for name, value := range map[string]string{
-		"RINGFENCE_SANDBOX_ADDR": x.sandbox.addr, "STRIPE_API_BASE": x.stripe, "RINGFENCE_BASE_URL": x.site.base(),
-	} {
-		x.worker.env[name] = value
-	}
+	maps.Copy(x.worker.env, environment{"RINGFENCE_SANDBOX_ADDR": x.sandbox.addr, "STRIPE_API_BASE": x.stripe, "RINGFENCE_BASE_URL": x.site.base()})
 	x.worker.start()
 	x.worker.ready()
 	return x

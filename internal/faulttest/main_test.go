@@ -223,9 +223,9 @@ func seeded(t testing.TB) *mathrand.Rand {
 }
 
 // query reads rows as the superuser, on the database that is the primary now.
-func (w *world) query(dest any, query string, args ...any) {
+func (w *world) query(dest any, query string) {
 	w.t.Helper()
-	dbtest.Select(w.t, w.pg.url(), dest, query, args...)
+	dbtest.Select(w.t, w.pg.url(), dest, query)
 }
 
 // one reads one row as the superuser.

@@ -12,8 +12,10 @@ import (
 )
 
 // Kinds are all there are, in the order in which people are asked whether they want mail about them.
-var Kinds = []Kind{LowBalance, TopUpSucceeded, TopUpFailed, CardAttention, AutoTopUpEnded, DisputeOpened, DisputeClosed,
-	NumberFailed, NumberRentDue, NumberRentUnpaid, NumberReleased, AccountClosing, WebhookDisabled}
+var Kinds = []Kind{
+	LowBalance, TopUpSucceeded, TopUpFailed, CardAttention, AutoTopUpEnded, DisputeOpened, DisputeClosed,
+	NumberFailed, NumberRentDue, NumberRentUnpaid, NumberReleased, AccountClosing, WebhookDisabled,
+}
 
 // About says in a few words what a kind is about, for a list of them.
 func (k Kind) About() string {

@@ -90,11 +90,10 @@ func TestClosingWaitsForNumbers(t *testing.T) {
 // Closing an account and buying a number for it meet: one of them is first, and the other is refused.
 func TestClosingMeetsBuying(t *testing.T) {
 	s := newShop(t)
-	sid, token := s.ownAccount()
 	for round := range 6 {
 		s.customer()
 		if round%2 == 1 { // in its own account, so that no gate is asked
-			sid, token = s.ownAccount()
+			sid, token := s.ownAccount()
 			if _, err := s.saveOwn(sid, token); err != nil {
 				t.Fatal(err)
 			}
