@@ -195,23 +195,24 @@ func (a *app) lookUp(ctx context.Context, l telephony.Lookup) (telephony.Found, 
 	return found, nil
 }
 
-// sweepers are the parts that look for what was left behind.
+// sweepers are the parts that look for what was left behind. They share a minute, so those that ask nobody come first: a provider
+// that does not answer takes no time from them.
 func (a *app) sweepers() []jobs.Sweeper {
 	return []jobs.Sweeper{
 		{Name: "payments", Run: func(ctx context.Context) error { _, err := a.payments.Sweep(ctx); return err }},
 		{Name: "withdrawals", Run: func(ctx context.Context) error { _, err := a.payments.SweepWithdrawals(ctx); return err }},
 		{Name: "holds", Run: func(ctx context.Context) error { _, err := a.gates.Expire(ctx); return err }},
 		{Name: "days", Run: func(ctx context.Context) error { _, err := a.ledger.AddUp(ctx); return err }},
-		{Name: "messages", Run: func(ctx context.Context) error { _, err := a.messages.Sweep(ctx); return err }},
-		{Name: "costs of texts", Run: func(ctx context.Context) error { _, err := a.messages.SweepCosts(ctx); return err }},
 		{Name: "numbers", Run: func(ctx context.Context) error { _, err := a.numbers.Sweep(ctx); return err }},
 		{Name: "rents", Run: func(ctx context.Context) error { _, err := a.numbers.SweepRents(ctx); return err }},
-		{Name: "agents", Run: func(ctx context.Context) error { _, err := a.agents.SyncDue(ctx); return err }},
-		{Name: "caller ids", Run: func(ctx context.Context) error { _, err := a.agents.SweepCallerIDs(ctx); return err }},
-		{Name: "words", Run: func(ctx context.Context) error { _, err := a.calls.Erase(ctx); return err }},
 		{Name: "knowledge", Run: func(ctx context.Context) error { _, err := a.knowledge.Sweep(ctx); return err }},
 		{Name: "webhooks", Run: func(ctx context.Context) error { _, err := a.webhooks.Sweep(ctx); return err }},
 		{Name: "auth", Run: func(ctx context.Context) error { _, _, err := a.auth.Sweep(ctx); return err }},
+		{Name: "words", Run: func(ctx context.Context) error { _, err := a.calls.Erase(ctx); return err }},
+		{Name: "messages", Run: func(ctx context.Context) error { _, err := a.messages.Sweep(ctx); return err }},
+		{Name: "costs of texts", Run: func(ctx context.Context) error { _, err := a.messages.SweepCosts(ctx); return err }},
+		{Name: "agents", Run: func(ctx context.Context) error { _, err := a.agents.SyncDue(ctx); return err }},
+		{Name: "caller ids", Run: func(ctx context.Context) error { _, err := a.agents.SweepCallerIDs(ctx); return err }},
 	}
 }
 

@@ -307,7 +307,7 @@ func (s *Agents) Create(ctx context.Context, r AgentRequest) (a Agent, err error
 	if err != nil {
 		return Agent{}, fmt.Errorf("couldn't make an id: %w", err)
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q", fmt.Sprint(r.AgentFields)))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%#v", r.AgentFields))
 	run := func() error {
 		return s.o.DB.InTx(ctx, []uuid.UUID{r.OrgID}, func(ctx context.Context, tx *db.Tx) error {
 			if err := mustBeOpen(ctx, tx, r.OrgID); err != nil {

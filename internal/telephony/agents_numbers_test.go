@@ -132,3 +132,19 @@ func TestEstimate(t *testing.T) {
 		t.Errorf("the call may last %d seconds", call.Ceiling)
 	}
 }
+
+// A key stands for what was asked with it, to the letter: words that only stand in another field make another agent.
+func TestAgentKey(t *testing.T) {
+	p := newPhones(t)
+	words := func(first, prompt string) error {
+		_, err := p.create("k", func(f *telephony.AgentFields) { f.FirstMessage, f.Prompt = first, prompt })
+		return err
+	}
+	if err := words("Hello", "there, be kind"); err != nil {
+		t.Fatal(err)
+	}
+	wantFault(t, "other words", words("Hello there,", "be kind"), fault.Conflict, "idempotency_key_reused")
+	if err := words("Hello", "there, be kind"); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+}

@@ -159,12 +159,10 @@ func TestIncomingOfOthers(t *testing.T) {
 	p.settle()
 }
 
-// TestSlowDatabase: Vapi is answered in time whatever the database does. What is decided too late is taken back.
-func TestSlowDatabase(t *testing.T) {
-	p := newPhones(t)
-	_, p.Calls = p.open(func(o *telephony.CallsOptions) { o.AnswerWithin = 50 * time.Millisecond })
-	at := p.line.incoming(p.number.VapiID.String, handset)
-	locked, release := make(chan struct{}), make(chan struct{})
+// lockWallet keeps the wallet locked until release is called.
+func (p *phones) lockWallet() (release func()) {
+	p.t.Helper()
+	locked, end := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		err := p.db.InTx(context.Background(), []uuid.UUID{p.org}, func(ctx context.Context, tx *db.Tx) error {
@@ -172,19 +170,30 @@ func TestSlowDatabase(t *testing.T) {
 				return err
 			}
 			close(locked)
-			<-release
+			<-end
 			return nil
 		})
 		if err != nil {
-			t.Error(err)
+			p.t.Error(err)
 		}
 	})
 	<-locked
+	return func() {
+		close(end)
+		wg.Wait()
+	}
+}
+
+// TestSlowDatabase: Vapi is answered in time whatever the database does. What is decided too late is taken back.
+func TestSlowDatabase(t *testing.T) {
+	p := newPhones(t)
+	_, p.Calls = p.open(func(o *telephony.CallsOptions) { o.AnswerWithin = 50 * time.Millisecond })
+	at := p.line.incoming(p.number.VapiID.String, handset)
+	release := p.lockWallet()
 	if h := p.who(at); h.AssistantID != "" || h.Error == "" {
 		t.Errorf("with the wallet locked Vapi is told %+v", h)
 	}
-	close(release)
-	wg.Wait()
+	release()
 	p.Wait()
 	p.wantCall("too late", p.named(at), telephony.CallFailed, 0, 0)
 	p.wantWallet("too late", 1_00, 0, 0)

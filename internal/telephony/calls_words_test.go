@@ -1,20 +1,14 @@
 package telephony_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
-	"ringfence/db"
 	"ringfence/db/dbtest"
 	"ringfence/internal/audit"
 	"ringfence/internal/telephony"
-	"ringfence/internal/wallet"
 )
 
 // TestImpossibleTimes: no call began before it was asked for, and none has ended in the future, whatever Vapi says. What we have
@@ -88,27 +82,11 @@ func TestAskedTwiceAndLate(t *testing.T) {
 		t.Fatalf("%+v", h)
 	}
 	_, p.Calls = p.open(func(o *telephony.CallsOptions) { o.AnswerWithin = 50 * time.Millisecond })
-	locked, release := make(chan struct{}), make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		err := p.db.InTx(context.Background(), []uuid.UUID{p.org}, func(ctx context.Context, tx *db.Tx) error {
-			if err := wallet.Lock(ctx, tx, p.org); err != nil {
-				return err
-			}
-			close(locked)
-			<-release
-			return nil
-		})
-		if err != nil {
-			t.Error(err)
-		}
-	})
-	<-locked
+	release := p.lockWallet()
 	if h := p.who(at); h.AssistantID != "" || h.Error == "" {
 		t.Errorf("with the wallet locked Vapi is told %+v", h)
 	}
-	close(release)
-	wg.Wait()
+	release()
 	p.Wait()
 	p.wantCall("not taken back", p.named(at), telephony.CallRinging, 0, 0)
 	p.line.answer(at)

@@ -276,7 +276,7 @@ func (s *Messages) queue(ctx context.Context, r SendRequest, d Draft) (m Message
 			Key: r.Key, Fingerprint: string(sum[:]), Actor: r.Actor, RequestID: r.RequestID,
 		})
 		if err != nil {
-			return asOurField(err)
+			return atTo(err)
 		}
 		if hold.Repeated { // somebody with the same key was faster, and has stored the text in the same commit
 			if found, err := earlier(); found || err != nil {
@@ -294,18 +294,6 @@ func (s *Messages) queue(ctx context.Context, r SendRequest, d Draft) (m Message
 		return err
 	})
 	return m, err
-}
-
-// asOurField gives a refusal of the gate's with the field as it is called here: what it knows as destination is who the
-// text is to.
-func asOurField(err error) error {
-	f, ok := errors.AsType[*fault.Error](err)
-	if !ok || f.Field != "destination" {
-		return err
-	}
-	ours := *f
-	ours.Field = "to"
-	return &ours
 }
 
 // get reads one message.

@@ -3,6 +3,8 @@ package telephony_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -251,6 +253,27 @@ func TestPurchaseUnknown(t *testing.T) {
 	if asked := s.twilio.Books().Purchases.Asked; asked != 1 {
 		t.Errorf("Twilio was asked %d times", asked)
 	}
+}
+
+// A number that was asked for without an answer, and of which Twilio knows nothing yet, may still come: it is not given up for
+// two minutes.
+func TestPurchaseComesLate(t *testing.T) {
+	s := newShop(t)
+	n := s.buy(s.choose(1)[0], "k")
+	for n.Step != telephony.StepPurchase {
+		n = s.stepped(n)
+	}
+	s.faults(sandbox.Fault{Match: sandbox.BuyNumber, Do: sandbox.FaultTimeout, MS: 1})
+	n = s.stepped(n)
+	asked := s.clock.Now()
+	for s.clock.Now().Sub(asked) < 80*time.Second {
+		s.wantState(n, telephony.NumberUnknown, "")
+		n = s.stepped(n)
+	}
+	s.wantWallet(s.org, 30_00, price, 0)
+	s.api(http.MethodPost, "/2010-04-01/Accounts/"+n.AccountSID.String+"/IncomingPhoneNumbers.json", url.Values{"PhoneNumber": {n.PhoneNumber}})
+	s.wantEnd(s.run(n), telephony.NumberActive, "")
+	s.wantAgree()
 }
 
 // plant has the database refuse what stores that a step was done, until it is lifted: as if the process had died after the

@@ -91,7 +91,7 @@ func twilioFailure(err error) error {
 	return f
 }
 
-// dialled reports whether a request never left: nobody was reached.
+// undialled reports whether a request never left: nobody was reached.
 func undialled(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
 	return ok && op.Op == "dial"

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -104,7 +103,7 @@ func judge(err error) (a answer, code int) {
 		}
 		return rejected, said.Code
 	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+	if undialled(err) {
 		return notAsked, 0
 	}
 	return unknown, 0

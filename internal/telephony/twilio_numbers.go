@@ -62,11 +62,7 @@ func (c *numberClient) searchOnce(country string, of NumberType, area int, conta
 		found, err := c.api.ListAvailablePhoneNumberLocal(country, p)
 		for i := range found {
 			n := &found[i]
-			item := sale(n.PhoneNumber, n.Locality, n.Region, n.IsoCountry, n.AddressRequirements)
-			if n.Capabilities != nil {
-				item.voice, item.sms = n.Capabilities.Voice, n.Capabilities.Sms
-			}
-			list = append(list, item)
+			list = append(list, sale(n.PhoneNumber, n.Locality, n.Region, n.IsoCountry, n.AddressRequirements, n.Capabilities))
 		}
 		return list, err
 	case Mobile:
@@ -77,11 +73,7 @@ func (c *numberClient) searchOnce(country string, of NumberType, area int, conta
 		found, err := c.api.ListAvailablePhoneNumberMobile(country, p)
 		for i := range found {
 			n := &found[i]
-			item := sale(n.PhoneNumber, n.Locality, n.Region, n.IsoCountry, n.AddressRequirements)
-			if n.Capabilities != nil {
-				item.voice, item.sms = n.Capabilities.Voice, n.Capabilities.Sms
-			}
-			list = append(list, item)
+			list = append(list, sale(n.PhoneNumber, n.Locality, n.Region, n.IsoCountry, n.AddressRequirements, n.Capabilities))
 		}
 		return list, err
 	case TollFree:
@@ -95,19 +87,19 @@ func (c *numberClient) searchOnce(country string, of NumberType, area int, conta
 		found, err := c.api.ListAvailablePhoneNumberTollFree(country, p)
 		for i := range found {
 			n := &found[i]
-			item := sale(n.PhoneNumber, n.Locality, n.Region, n.IsoCountry, n.AddressRequirements)
-			if n.Capabilities != nil {
-				item.voice, item.sms = n.Capabilities.Voice, n.Capabilities.Sms
-			}
-			list = append(list, item)
+			list = append(list, sale(n.PhoneNumber, n.Locality, n.Region, n.IsoCountry, n.AddressRequirements, n.Capabilities))
 		}
 		return list, err
 	}
 	return nil, nil
 }
 
-func sale(number, locality, region, country, address *string) forSale {
-	return forSale{number: text(number), locality: text(locality), region: text(region), country: text(country), address: cmp.Or(text(address), "none")}
+func sale(number, locality, region, country, address *string, can *api.ApiV2010AccountAvailablePhoneNumberCountryAvailablePhoneNumberLocalCapabilities) forSale {
+	n := forSale{number: text(number), locality: text(locality), region: text(region), country: text(country), address: cmp.Or(text(address), "none")}
+	if can != nil {
+		n.voice, n.sms = can.Voice, can.Sms
+	}
+	return n
 }
 
 func text(s *string) string {
