@@ -41,9 +41,12 @@ func (s *site) tellVapi(status int, message map[string]any) string {
 	return res.body
 }
 
-// lasted has Vapi report that a call was answered, and ended so many seconds later.
+// lasted has Vapi report that a call was answered, and ended so many seconds later: just now, so that it was asked for before.
 func (s *site) lasted(id string, seconds int) {
 	s.t.Helper()
+	dbtest.Super(s.t, s.dbURL, `
+		UPDATE calls SET created_at = created_at - x.ago, asked_at = asked_at - x.ago, accepted_at = accepted_at - x.ago, started_at = started_at - x.ago
+		FROM (SELECT make_interval(secs => $2) AS ago) x WHERE vapi_id = $1 AND ended_at IS NULL`, id, seconds)
 	began := time.Now().Add(-time.Duration(seconds) * time.Second).UTC()
 	s.tellVapi(http.StatusOK, map[string]any{
 		"type": "end-of-call-report", "endedReason": "customer-ended-call", "startedAt": began.Format(time.RFC3339Nano),

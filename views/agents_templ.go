@@ -1840,7 +1840,7 @@ func agentCall(p AgentPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 118, "\" hx-trigger=\"input changed delay:300ms from:#to\" hx-include=\"#call-form\" hx-target=\"#call-cost\" hx-swap=\"innerHTML\" hx-sync=\"#call-form:replace\">")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 118, "\" hx-trigger=\"input changed delay:300ms from:#to\" hx-include=\"#call-form\" hx-target=\"#call-cost\" hx-swap=\"innerHTML\" hx-sync=\"this:replace\">")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

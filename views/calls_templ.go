@@ -404,7 +404,7 @@ func placeForm(p CallsPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 23, "\" hx-trigger=\"input changed delay:300ms from:#call-to\" hx-include=\"#place-form\" hx-target=\"#place-cost\" hx-swap=\"innerHTML\" hx-sync=\"#place-form:replace\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 23, "\" hx-trigger=\"input changed delay:300ms from:#call-to\" hx-include=\"#place-form\" hx-target=\"#place-cost\" hx-swap=\"innerHTML\" hx-sync=\"this:replace\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -478,7 +478,7 @@ func composeForm(p MessagesPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 30, "<div hx-post=\"/messages/quote\" hx-trigger=\"input changed delay:300ms from:#body, input changed delay:300ms from:#to\" hx-include=\"#compose-form\" hx-target=\"#message-quote\" hx-swap=\"innerHTML\" hx-sync=\"#compose-form:replace\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 30, "<div hx-post=\"/messages/quote\" hx-trigger=\"input changed delay:300ms from:#body, input changed delay:300ms from:#to\" hx-include=\"#compose-form\" hx-target=\"#message-quote\" hx-swap=\"innerHTML\" hx-sync=\"this:replace\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
