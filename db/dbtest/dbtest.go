@@ -206,37 +206,56 @@ func Select(t testing.TB, databaseURL string, dest any, query string, args ...an
 }
 
 // supers holds a connection for each database, by its address: a new one would read the whole catalogue again.
-var supers sync.Map
+var supers struct {
+	mu    sync.Mutex
+	pools map[string]*sqlx.DB
+}
 
 func asSuper(t testing.TB, databaseURL string, fn func(*sqlx.DB) error) {
 	t.Helper()
-	pool, held := supers.Load(databaseURL)
-	if !held {
-		opened, err := sqlx.Open("postgres", databaseURL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		opened.SetMaxIdleConns(1)
-		if pool, held = supers.LoadOrStore(databaseURL, opened); held {
-			if err := opened.Close(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	// The database may have been stopped and started since: that is found out before fn is run, which may not be repeated.
-	if err := pool.(*sqlx.DB).PingContext(context.Background()); err != nil {
+	pool, err := super(databaseURL)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := fn(pool.(*sqlx.DB)); err != nil {
+	// The database may have been stopped and started since: that is found out before fn is run, which may not be repeated.
+	if err := pool.PingContext(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := fn(pool); err != nil {
 		t.Fatal(err)
 	}
 }
 
+// super gives the pool of a database, which is opened with its first use.
+func super(databaseURL string) (*sqlx.DB, error) {
+	supers.mu.Lock()
+	defer supers.mu.Unlock()
+	if pool, held := supers.pools[databaseURL]; held {
+		return pool, nil
+	}
+	pool, err := sqlx.Open("postgres", databaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't open a database of the tests: %w", err)
+	}
+	pool.SetMaxIdleConns(1)
+	if supers.pools == nil {
+		supers.pools = map[string]*sqlx.DB{}
+	}
+	supers.pools[databaseURL] = pool
+	return pool, nil
+}
+
 // leave closes what asSuper keeps of a database.
 func leave(databaseURL string) error {
-	pool, held := supers.LoadAndDelete(databaseURL)
+	supers.mu.Lock()
+	defer supers.mu.Unlock()
+	pool, held := supers.pools[databaseURL]
 	if !held {
 		return nil
 	}
-	return pool.(*sqlx.DB).Close()
+	delete(supers.pools, databaseURL)
+	if err := pool.Close(); err != nil {
+		return fmt.Errorf("couldn't close a database of the tests: %w", err)
+	}
+	return nil
 }

@@ -184,9 +184,9 @@ func TestInvitationOnce(t *testing.T) {
 			return err
 		}
 		for i := range errs {
-			wg.Go(func() { _, _, errs[i] = h.AcceptSigningIn(t.Context(), token, password, address, browser) })
+			wg.Go(func() { _, _, errs[i] = h.AcceptSigningIn(t.Context(), token, password, address, browser) }) //nolint:contextcheck // each has its own
 		}
-		for until := time.Now().Add(20 * time.Second); h.count(t, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) < len(errs); {
+		for until := time.Now().Add(20 * time.Second); h.count(t, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) < len(errs); { //nolint:contextcheck // a test's helpers have a context of their own
 			if time.Now().After(until) {
 				t.Fatal("they do not all wait for the invitation")
 			}

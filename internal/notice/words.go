@@ -170,7 +170,7 @@ func (f figures) aboutNumber(kind Kind) Words {
 			w.Text += fmt.Sprintf(" The %s that was set aside for it is yours again.", f.Amount)
 		}
 		w.Path, w.Link = "/numbers", "Choose a number"
-	case LowBalance, TopUpSucceeded, TopUpFailed, CardAttention, AutoTopUpEnded, DisputeOpened, DisputeClosed, AccountClosing:
+	case LowBalance, TopUpSucceeded, TopUpFailed, CardAttention, AutoTopUpEnded, DisputeOpened, DisputeClosed, AccountClosing, WebhookDisabled:
 	}
 	return w
 }
