@@ -125,6 +125,26 @@ func TestRelease(t *testing.T) {
 	wantFault(t, "one that is being bought", err, fault.Conflict, "number_not_active")
 }
 
+// TestReleaseBoth: of two numbers that are given back at once the first to be gone leaves the credential to the other, which needs it
+// until its provider has let go. What points at a number by then is looked at once more.
+func TestReleaseBoth(t *testing.T) {
+	s := newShop(t)
+	list := s.choose(2)
+	first, last := s.have(list[0], "first"), s.have(list[1], "last")
+	agent := s.agent(first)
+	first, last = s.release(first), s.release(last)
+	s.wantState(s.run(first), telephony.NumberReleased, "")
+	if n := s.count(`SELECT count(*) FROM credentials c JOIN numbers n ON n.credential_id = c.id WHERE n.id = $1`, last.ID); n != 1 {
+		t.Error("the number that is still being given back has no credential")
+	}
+	dbtest.Super(t, s.dbURL, `UPDATE agents SET number_id = $2 WHERE id = $1`, agent, last.ID)
+	s.wantState(s.run(last), telephony.NumberReleased, "")
+	if n := s.count(`SELECT (SELECT count(*) FROM credentials) + (SELECT count(*) FROM agents WHERE number_id IS NOT NULL)`); n != 0 {
+		t.Errorf("%d things are left behind", n)
+	}
+	s.wantAgree()
+}
+
 // TestReleaseFaults: whatever the providers do, a number is released when both have agreed and not before, and what they do
 // not do is shown and tried again.
 func TestReleaseFaults(t *testing.T) {

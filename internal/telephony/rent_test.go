@@ -358,3 +358,20 @@ func TestRentSweptLate(t *testing.T) {
 		t.Errorf("%s after %d months, owed since %v", kept.State, kept.Months, kept.UnpaidSince)
 	}
 }
+
+// TestRentAtMonthEnds: a number that became active on a 31st is charged on the last day of each month, and on the 31st again where
+// there is one.
+func TestRentAtMonthEnds(t *testing.T) {
+	s := newShop(t)
+	s.at(time.Date(2027, 1, 31, 23, 59, 0, 0, time.UTC))
+	n := s.have(s.choose(1)[0], "k")
+	for i, want := range []string{"2027-02-28", "2027-03-31", "2027-04-30", "2027-05-31"} {
+		if got := s.number(n).PaidUntil.Format(time.DateOnly); got != want {
+			t.Errorf("after %d months it is paid until %s, want %s", i, got, want)
+		}
+		s.at(*s.number(n).PaidUntil)
+		if charged := s.rents(); charged != 1 {
+			t.Errorf("on %s %d months are charged", want, charged)
+		}
+	}
+}
