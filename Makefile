@@ -8,7 +8,7 @@ LINT = go tool -modfile=.ci/golangci-lint.mod golangci-lint
 
 # Two packages at a time suit a machine with 2 cores: each may bring its own database or browser.
 # The race detector needs cgo, hence the C compiler that setup.sh sees to.
-TEST = CGO_ENABLED=1 go test -race -p 2 -timeout 15m
+TEST = CGO_ENABLED=1 go test -race -p 2 -timeout 25m
 
 .PHONY: help run build test check generated drill generate lint fmt
 
