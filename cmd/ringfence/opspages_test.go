@@ -99,6 +99,7 @@ func operatorSuspends(t *testing.T, s *site) {
 	want(t, "suspended", tab.Text("#suspended-notice"), "looks like fraud")
 	tab.Everywhere("ops-suspended")
 	theirs := s.tab(t, browsertest.View{}, owner)
+	theirs.Expect("[object Event]") // a stream that is cut
 	theirs.Open(s.base() + "/wallet")
 	want(t, "the banner", theirs.Text("#suspended"), "Harbour Dental is suspended")
 	theirs.Everywhere("suspended-wallet")
