@@ -29,16 +29,12 @@ func (a *app) integrity(w http.ResponseWriter, r *http.Request, v *visit) error 
 	switch q.Get("done") {
 	case "expedite":
 		p.Notice = "The number goes on now. What comes of it shows on its page."
-	case "reconnect":
-		p.Notice = "Vapi answers the number again."
 	case "release":
 		p.Notice = "The number is being released."
 	case "force":
 		p.Notice = "The number was ended. What a provider still has shows in a comparison."
-	case "removed":
-		p.Notice = "It was taken away at the provider."
-	case "gone":
-		p.Notice = "It is not there any more, or is somebody's by now, so nothing was done."
+	case "asked":
+		p.Notice = "It is being put right in the background. Check again in a moment; what its job meets is under Jobs."
 	}
 	if q.Get("run") != "" {
 		if err := a.check(r.Context(), &p); err != nil {
@@ -66,7 +62,11 @@ func (a *app) check(ctx context.Context, p *views.IntegrityPage) error {
 		return err
 	}
 	for _, c := range checks {
-		p.Checks = append(p.Checks, views.IntegrityCheck{Name: c.Name, Promise: c.Promise, Checked: c.Checked, Violations: c.Violations})
+		check := views.IntegrityCheck{Name: c.Name, Promise: c.Promise, Checked: c.Checked, Violations: c.Violations}
+		if c.Name == telephony.LinksInvariant {
+			check.Mend = integrityPath + "/links"
+		}
+		p.Checks = append(p.Checks, check)
 	}
 	if p.Off {
 		return nil
@@ -86,6 +86,9 @@ func (a *app) check(ctx context.Context, p *views.IntegrityPage) error {
 	}
 	for _, n := range c.Unknown {
 		p.Unknown = append(p.Unknown, phoneNumber(n, nil))
+	}
+	for _, n := range c.Held {
+		p.Held = append(p.Held, phoneNumber(n, nil))
 	}
 	for _, u := range c.Unreached {
 		p.Unreached = append(p.Unreached, views.Unreached{Provider: u.Provider, Account: u.AccountSID, Why: u.Why})
@@ -151,7 +154,7 @@ func (a *app) mendNumber(w http.ResponseWriter, r *http.Request, v *visit) error
 		case "expedite":
 			_, err = a.Numbers.Expedite(r.Context(), ask)
 		case "reconnect":
-			_, err = a.Numbers.Reconnect(r.Context(), ask)
+			err, choice = a.Numbers.AskMend(r.Context(), telephony.Mend{What: telephony.MendConnection, OrgID: n.OrgID, Number: n.ID, Actor: ask.Actor, Reason: reason}), "asked"
 		case "release":
 			if err = needReason(reason); err == nil {
 				_, err = a.Numbers.Release(r.Context(), ask)
@@ -211,28 +214,39 @@ func stray(from url.Values) views.Stray {
 
 func (a *app) removeStray(w http.ResponseWriter, r *http.Request, v *visit) error {
 	s := stray(r.PostForm)
-	reason, err := oneLine(r.PostForm.Get("reason"))
-	found := false
-	if err == nil {
-		_, found, err = a.Numbers.RemoveStray(r.Context(), telephony.StrayRequest{Provider: s.Provider, ID: s.ID, Actor: v.who.Actor(), Reason: reason})
+	return a.mend(w, r, v, telephony.Mend{What: telephony.MendStray, Provider: s.Provider, ID: s.ID}, func(problem, reason, bad string, status int) error {
+		return a.askStray(w, r, v, status, views.StrayPage{Stray: s, Reason: reason, Error: bad, Problem: problem})
+	})
+}
+
+// mendLinksPage asks before what points at numbers that are gone is taken away.
+func (a *app) mendLinksPage(w http.ResponseWriter, r *http.Request, v *visit) error {
+	return a.render(w, r, http.StatusOK, views.MendLinks(views.LinksPage{Meta: a.meta(r, v, "Put links right")}))
+}
+
+func (a *app) mendLinks(w http.ResponseWriter, r *http.Request, v *visit) error {
+	return a.mend(w, r, v, telephony.Mend{What: telephony.MendLinks}, func(problem, reason, bad string, status int) error {
+		return a.render(w, r, status, views.MendLinks(views.LinksPage{Meta: a.meta(r, v, "Put links right"), Reason: reason, Error: bad, Problem: problem}))
+	})
+}
+
+// mend has a job put something right; refused shows the form again.
+func (a *app) mend(w http.ResponseWriter, r *http.Request, v *visit, m telephony.Mend, refused func(problem, reason, bad string, status int) error) (err error) {
+	m.Actor = v.who.Actor()
+	if m.Reason, err = oneLine(r.PostForm.Get("reason")); err == nil {
+		err = a.Numbers.AskMend(r.Context(), m)
 	}
 	if err == nil {
-		done := "gone"
-		if found {
-			done = "removed"
-		}
-		http.Redirect(w, r, integrityPath+"?done="+done, http.StatusSeeOther)
+		http.Redirect(w, r, integrityPath+"?done=asked", http.StatusSeeOther)
 		return nil
 	}
 	f := fault.As(err)
 	if f.Kind == fault.Internal {
 		return err
 	}
-	p := views.StrayPage{Stray: s, Reason: typed(r.PostForm.Get("reason"))}
+	problem, bad := f.Public, ""
 	if f.Field == "reason" {
-		p.Error = f.Public
-	} else {
-		p.Problem = f.Public
+		problem, bad = "", f.Public
 	}
-	return a.askStray(w, r, v, answerTo(f.Kind).status, p)
+	return refused(problem, typed(r.PostForm.Get("reason")), bad, answerTo(f.Kind).status)
 }

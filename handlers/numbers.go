@@ -355,6 +355,8 @@ func numberWords(action string) string {
 		return "Tried again at once"
 	case "number.reconnected":
 		return "Connected to our voice service again"
+	case "integrity.mend":
+		return "To be put right"
 	case "number.rent_paid":
 		return "The month that was owed is paid"
 	}

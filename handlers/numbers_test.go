@@ -374,6 +374,24 @@ func TestNumbersAPI(t *testing.T) {
 	s.numberBooks()
 }
 
+// mends does what the queue would with what operators have decided, and says how many jobs that were.
+func (s *site) mends() int {
+	s.t.Helper()
+	var args []string
+	dbtest.Select(s.t, s.dbURL, &args, `SELECT args::text FROM river_job WHERE kind = 'mend' ORDER BY id`)
+	dbtest.Super(s.t, s.dbURL, `DELETE FROM river_job WHERE kind = 'mend'`)
+	for _, a := range args {
+		var m telephony.Mend
+		if err := json.Unmarshal([]byte(a), &m); err != nil {
+			s.t.Fatal(err)
+		}
+		if err := s.numbers.Mend(s.t.Context(), m); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return len(args)
+}
+
 // Operators see what differs between the providers and us, and mend it with a reason.
 func TestIntegrityPage(t *testing.T) {
 	s := newSite(t)
@@ -399,8 +417,14 @@ func TestIntegrityPage(t *testing.T) {
 	s.deleteAtVapi(n.VapiID.String)
 	wantText(t, "a gap", op.get("/ops/integrity?run=1"), "#gaps", n.PhoneNumber, "Missing at Vapi", "Connect again")
 	mend("reconnect", http.StatusSeeOther)
+	wantText(t, "not by the page", op.get("/ops/integrity?run=1"), "#gaps", n.PhoneNumber)
+	if s.mends() != 1 {
+		t.Error("connecting is no job")
+	}
 	wantText(t, "mended", op.get("/ops/integrity?run=1"), "#findings", "agree with ours")
+	wantText(t, "its history", op.get(at), "#history", "To be put right", "Connected to our voice service again", "TICKET-1")
 	mend("reconnect", http.StatusSeeOther) // nothing is left to be done
+	s.mends()
 	if got := len(s.vapi.Books().Imported()); got != 1 {
 		t.Errorf("Vapi has %d numbers", got)
 	}
@@ -413,16 +437,24 @@ func TestIntegrityPage(t *testing.T) {
 	form := url.Values{"provider": {"Twilio"}, "id": {sid}}
 	wantStatus(t, "no reason", op.send(to, "/ops/integrity/strays", form), http.StatusUnprocessableEntity)
 	form.Set("reason", "TICKET-2")
-	if res := op.send(to, "/ops/integrity/strays", form); res.Header.Get("Location") != "/ops/integrity?done=removed" {
-		t.Errorf("%s %s", res.Status, res.Header.Get("Location"))
+	remove := func(what string) {
+		t.Helper()
+		if res := op.send(to, "/ops/integrity/strays", form); res.Header.Get("Location") != "/ops/integrity?done=asked" {
+			t.Errorf("%s: %s %s", what, res.Status, res.Header.Get("Location"))
+		}
 	}
-	if res := op.send(to, "/ops/integrity/strays", form); res.Header.Get("Location") != "/ops/integrity?done=gone" {
-		t.Errorf("again: %s %s", res.Status, res.Header.Get("Location"))
+	remove("a stray")
+	wantText(t, "not by the page", op.get("/ops/integrity?run=1"), "#strays", sid)
+	if s.mends() != 1 {
+		t.Error("taking away is no job")
 	}
+	wantText(t, "taken away", op.get("/ops/integrity?run=1"), "#findings", "agree with ours")
+	remove("again")
 	// What is somebody's is never taken away, whatever the form says.
 	form.Set("id", n.SID.String)
-	if res := op.send(to, "/ops/integrity/strays", form); res.Header.Get("Location") != "/ops/integrity?done=gone" || len(s.twilio.Books().Owned(n.AccountSID.String)) != 1 {
-		t.Errorf("somebody's: %s %s", res.Status, res.Header.Get("Location"))
+	remove("somebody's")
+	if s.mends(); len(s.twilio.Books().Owned(n.AccountSID.String)) != 1 {
+		t.Error("somebody's number was taken away")
 	}
 	if err := s.vapi.SetFaults(sandbox.Fault{Match: sandbox.ListImported, Do: sandbox.Fault500, Times: -1}, sandbox.Fault{Match: sandbox.DeleteImported, Do: sandbox.Fault500, Times: -1}); err != nil {
 		t.Fatal(err)
@@ -434,6 +466,12 @@ func TestIntegrityPage(t *testing.T) {
 		t.Errorf("it is %s: %s", n.State, n.Note)
 	}
 	wantText(t, "the refusal stays visible", s.as("owner@harbour.example").get("/numbers/"+n.ID.String()), "#number-state", "Release refused", "has not let go")
+	dbtest.Super(t, s.dbURL, `UPDATE numbers SET tries = 3 WHERE id = $1`, n.ID)
+	held := op.get("/ops/integrity?run=1")
+	wantText(t, "asked several times", held, "#held", n.PhoneNumber, "Decide")
+	if strings.Contains(held.body, "agree with ours") {
+		t.Error("the books agree although a provider does not let go")
+	}
 	mend("expedite", http.StatusSeeOther)
 	wantStatus(t, "by force, without a reason", op.send(at, at, url.Values{"do": {"force"}}), http.StatusUnprocessableEntity)
 	mend("force", http.StatusSeeOther)
@@ -443,6 +481,32 @@ func TestIntegrityPage(t *testing.T) {
 	}
 	wantText(t, "what is left there", op.get("/ops/integrity?run=1"), "#strays", n.PhoneNumber, "Vapi", "Twilio")
 	s.numberBooks()
+}
+
+// What points at numbers that are gone is shown with a way to put it right, which is a job with a reason.
+func TestLinksAreMended(t *testing.T) {
+	f := newFixture(t)
+	op := f.as(operator)
+	if page := op.get("/ops/integrity?run=1"); strings.Contains(page.body, "/ops/integrity/links") {
+		t.Error("there is something to be put right")
+	}
+	dbtest.Super(t, f.dbURL, `UPDATE numbers SET state = 'released', step = '', credential_id = NULL, sid = NULL, vapi_id = NULL, releasing_at = now(), ended_at = now() WHERE id = $1`, numberID)
+	page := op.get("/ops/integrity?run=1")
+	wantText(t, "an agent points at it", page, "#own-records", "points at number "+numberID, "Put it right")
+	at := page.doc(t).Find("#mend-"+telephony.LinksInvariant).AttrOr("href", "")
+	wantText(t, "the question", op.get(at), "main", "a customer's own stays")
+	wantStatus(t, "no reason", op.send(at, at, url.Values{"reason": {" "}}), http.StatusUnprocessableEntity)
+	wantStatus(t, "a reason", op.send(at, at, url.Values{"reason": {"TICKET-3"}}), http.StatusSeeOther)
+	if f.mends() != 1 {
+		t.Error("putting links right is no job")
+	}
+	var linked, own, logged int
+	dbtest.Get(t, f.dbURL, &linked, `SELECT count(*) FROM agents WHERE number_id = $1`, numberID)
+	dbtest.Get(t, f.dbURL, &own, `SELECT count(*) FROM credentials WHERE kind = 'byoc'`)
+	dbtest.Get(t, f.dbURL, &logged, `SELECT count(*) FROM audit_log WHERE action IN ('integrity.mend', 'agent.unlinked') AND reason = 'TICKET-3' AND actor LIKE 'operator:%'`)
+	if linked != 0 || own != 1 || logged != 2 {
+		t.Errorf("%d agents point at it, %d own credentials are there, the log has %d rows", linked, own, logged)
+	}
 }
 
 // deleteAtVapi has Vapi forget a number behind our back.

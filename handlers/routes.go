@@ -168,6 +168,8 @@ func table() []Route {
 		{"POST", integrityPath + "/numbers/{id}", Operator, (*app).mendNumber},
 		{"GET", integrityPath + "/strays", Operator, (*app).removeStrayPage},
 		{"POST", integrityPath + "/strays", Operator, (*app).removeStray},
+		{"GET", integrityPath + "/links", Operator, (*app).mendLinksPage},
+		{"POST", integrityPath + "/links", Operator, (*app).mendLinks},
 
 		{"GET", jobsPath, Operator, (*app).opsJobs},
 		{"GET", jobsPath + "/{id}", Operator, (*app).opsJob},

@@ -340,6 +340,10 @@ func matrix(f fixture) map[string]rule {
 		"POST /ops/integrity/numbers/{id}": {
 			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, id: numberID, table: "numbers", form: url.Values{"do": {"release"}, "reason": {f.reason}}, again: f.keepNumber,
 		},
+		"GET /ops/integrity/links": pages(303, 404, 404, 404, 200, 404, 404),
+		"POST /ops/integrity/links": {
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, form: url.Values{"reason": {f.reason}},
+		},
 		"GET /ops/integrity/strays": pages(303, 404, 404, 404, 200, 404, 404),
 		"POST /ops/integrity/strays": {
 			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, form: url.Values{"provider": {"Twilio"}, "id": {f.stray}, "reason": {f.reason}},

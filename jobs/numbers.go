@@ -5,11 +5,26 @@ import (
 
 	"github.com/riverqueue/river"
 
+	"ringfence/internal/fault"
 	"ringfence/internal/telephony"
 )
 
 // numberWorkers is how many numbers are brought on at once.
 const numberWorkers = 4
+
+type mends struct {
+	river.WorkerDefaults[telephony.Mend]
+	numbers *telephony.Numbers
+}
+
+// Work puts right what an operator has decided about. What cannot be put right any more is not tried again.
+func (w *mends) Work(ctx context.Context, job *river.Job[telephony.Mend]) error {
+	err := w.numbers.Mend(ctx, job.Args)
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Conflict) || fault.Is(err, fault.Invalid) {
+		return river.JobCancel(err)
+	}
+	return err
+}
 
 type numberSteps struct {
 	river.WorkerDefaults[telephony.NumberStep]

@@ -15,6 +15,8 @@ type IntegrityCheck struct {
 	Name, Promise string
 	Checked       int64
 	Violations    []string
+	// Mend is where what breaks it is put right; empty where there is no such place.
+	Mend string
 }
 
 func (c IntegrityCheck) state() ui.StateProps {
@@ -84,7 +86,7 @@ type IntegrityPage struct {
 	Accounts, Compared int
 	Strays             []Stray
 	Gaps               []Gap
-	Unknown            []PhoneNumber
+	Unknown, Held      []PhoneNumber
 	Unreached          []Unreached
 }
 
@@ -105,7 +107,7 @@ func (p IntegrityPage) ownTitle() string {
 }
 
 func (p IntegrityPage) agree() bool {
-	return len(p.Strays)+len(p.Gaps)+len(p.Unknown)+len(p.Unreached) == 0
+	return len(p.Strays)+len(p.Gaps)+len(p.Unknown)+len(p.Held)+len(p.Unreached) == 0
 }
 
 func (p IntegrityPage) compared() string {
@@ -152,6 +154,12 @@ func (p MendPage) choices() (list []MendChoice) {
 type StrayPage struct {
 	Meta                   PageMeta
 	Stray                  Stray
+	Reason, Error, Problem string
+}
+
+// LinksPage asks before what points at numbers that are gone is taken away.
+type LinksPage struct {
+	Meta                   PageMeta
 	Reason, Error, Problem string
 }
 

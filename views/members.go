@@ -10,7 +10,8 @@ import (
 func settingsTabs(m PageMeta) ui.TabsProps {
 	items := []ui.NavItem{{Label: "Account", Href: "/settings"}, {Label: "Sessions", Href: "/settings/sessions"}}
 	if m.User.Role != "" {
-		items = append(items, ui.NavItem{Label: "Members", Href: "/settings/members"}, ui.NavItem{Label: "Notices", Href: "/settings/notices"}, ui.NavItem{Label: "Webhooks", Href: "/settings/webhooks"})
+		items = append(items, ui.NavItem{Label: "Members", Href: "/settings/members"}, ui.NavItem{Label: "Notices", Href: "/settings/notices"}, ui.NavItem{Label: "Webhooks", Href: "/settings/webhooks"},
+			ui.NavItem{Label: "Privacy", Href: privacyPath})
 	}
 	for i := range items {
 		items[i].Current = m.Path == items[i].Href

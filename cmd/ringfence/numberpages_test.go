@@ -186,7 +186,11 @@ func mendNumbers(t *testing.T, s *site) {
 	tab.Type("#reason", "Made twice")
 	tab.Everywhere("integrity-stray-remove")
 	tab.Leave("#stray-submit")
-	want(t, "taken away", tab.Text("#done"), "taken away at the provider")
+	want(t, "a job does it", tab.Text("#done"), "put right in the background")
+	tab.Until("the subaccount to be closed", func() bool {
+		tab.Open(s.base() + "/ops/integrity?run=1")
+		return tab.Count("#agree") == 1
+	})
 	s.vapiFaults(t, `[{"match":"`+sandbox.ListImported+`","do":"500","times":-1}]`)
 	tab.Click("#run")
 	tab.WaitText("#unreached", "Vapi")

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
+	"time"
 
 	"ringfence/db"
 	"ringfence/internal/knowledge"
@@ -33,13 +35,63 @@ func (verifyCmd) Run(e *env) error {
 				say(e.stdout, "        %s", v)
 			}
 		}
+		agree, err := a.compareProviders(ctx, e.stdout)
+		if err != nil {
+			return err
+		}
 		if broken > 0 {
 			say(e.stdout, "%d of %d invariants do not hold.", broken, len(checks))
 			return errFailed
 		}
 		say(e.stdout, "All %d invariants hold.", len(checks))
+		if !agree {
+			return errFailed
+		}
 		return nil
 	})
+}
+
+// compareFor bounds how long the providers are asked.
+const compareFor = 30 * time.Second
+
+// compareProviders holds the providers' books against ours and says how they differ; agree is false where they do. A provider
+// that cannot be reached is said to be, and neither agrees nor differs.
+func (a *app) compareProviders(ctx context.Context, out io.Writer) (agree bool, err error) {
+	const name = "providers-agree"
+	if !a.numbers.On() {
+		say(out, "%-7s %-32s the providers of numbers are off", "off", name)
+		return true, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, compareFor)
+	defer cancel()
+	c, err := a.numbers.Compare(ctx)
+	if err != nil {
+		return false, err
+	}
+	verdict, differ := "ok", len(c.Orphans)+len(c.Missing)
+	switch {
+	case differ > 0:
+		verdict = "FAILED"
+	case len(c.Unreached) > 0:
+		verdict = "UNKNOWN"
+	}
+	say(out, "%-7s %-32s %8d checked, %d violations: every number at Twilio and Vapi is somebody's here, and every active one is there", verdict, name, c.Numbers, differ)
+	for _, o := range c.Orphans {
+		say(out, "        %s has %s %s, which is nobody's here", o.Provider, o.ID, o.PhoneNumber)
+	}
+	for _, g := range c.Missing {
+		say(out, "        %s does not have number %s, which is active", g.Provider, g.Number.ID)
+	}
+	for _, u := range c.Unreached {
+		say(out, "        %s %s could not be reached: %s", u.Provider, u.AccountSID, u.Why)
+	}
+	for _, n := range c.Unknown {
+		say(out, "        of number %s it is not known yet what the provider did", n.ID)
+	}
+	for _, n := range c.Held {
+		say(out, "        number %s is not let go of by its provider", n.ID)
+	}
+	return differ == 0, nil
 }
 
 // The tables that verify must see whole, and the promises that it holds them to beside the wallet's.

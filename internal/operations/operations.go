@@ -45,7 +45,9 @@ type Money struct {
 type Service struct {
 	o     Options
 	cache statusCache
+	// began is when this process did.
+	began time.Time
 }
 
 // New makes it.
-func New(o Options) *Service { return &Service{o: o} }
+func New(o Options) *Service { return &Service{o: o, began: o.Now()} }

@@ -153,9 +153,28 @@ func TestProbes(t *testing.T) {
 	}
 }
 
+// TestJobsAtTheStart: a process that has just begun calls nothing broken because nobody has finished a job yet, and counts
+// nothing; one that has run for a while does.
+func TestJobsAtTheStart(t *testing.T) {
+	h := newHouse(t)
+	h.broken = map[string]error{"jobs": errors.New("nobody works")}
+	for after, want := range []string{"unknown", "bad"} {
+		h.clock.Advance(time.Duration(after) * 2 * time.Minute)
+		h.round()
+		if got := strings.Fields(h.states())[4]; got != want {
+			t.Errorf("after %d minutes: %s, want %s", 2*after, got, want)
+		}
+		var bad int
+		if dbtest.Get(t, h.url, &bad, `SELECT coalesce(sum(bad), 0) FROM probe_days WHERE component = 'jobs'`); bad != after {
+			t.Errorf("after %d minutes %d looks count as bad", 2*after, bad)
+		}
+	}
+}
+
 // TestRounds: of several processes one looks each time, and what is not offered is not looked at.
 func TestRounds(t *testing.T) {
 	h := newHouse(t, func(o *operations.Options) { o.Calls = nil })
+	h.clock.Advance(2 * time.Minute) // they have run for a while
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,7 +31,7 @@ func Components() []Component { return []Component{SignIn, Payments, Calls, Text
 // State is how a component stands.
 type State string
 
-// The states. Unknown is never stored: it is what an old probe says, or none.
+// The states. Unknown is never stored: it is what an old probe says, or none, or one that cannot tell yet.
 const (
 	Good    State = "good"
 	Slow    State = "slow" // it works, and not as it should
@@ -125,6 +126,7 @@ func (s *Service) Round(ctx context.Context) error {
 	if ctx.Err() != nil { // what was cut off says nothing
 		return fmt.Errorf("the round was given up: %w", context.Cause(ctx))
 	}
+	found = slices.DeleteFunc(found, func(p Probe) bool { return p.State == Unknown })
 	return s.store(ctx, found, balances)
 }
 
@@ -219,7 +221,8 @@ func (s *Service) events(ctx context.Context) (State, string) {
 	return Good, ""
 }
 
-// jobs is whether jobs are worked: by what was finished lately, and by what waits that is due.
+// jobs is whether jobs are worked: by what was finished lately, and by what waits that is due. Where nothing was, a process that
+// has just begun cannot know whether anybody works: they may have begun together.
 func (s *Service) jobs(ctx context.Context) (State, string) {
 	var row struct {
 		Finished *time.Time `db:"finished"`
@@ -233,6 +236,8 @@ func (s *Service) jobs(ctx context.Context) (State, string) {
 	switch now := s.o.Now(); {
 	case err != nil:
 		return Bad, err.Error()
+	case (row.Finished == nil || now.Sub(*row.Finished) > jobsBad) && now.Sub(s.began) <= jobsBad:
+		return Unknown, ""
 	case row.Finished == nil || now.Sub(*row.Finished) > jobsBad:
 		return Bad, "No job was finished for a minute."
 	case row.Due != nil && now.Sub(*row.Due) > jobsSlow:

@@ -31,7 +31,7 @@ var numberInvariants = []wallet.Invariant{
 		             SELECT format('%s is live %s times', phone_number, count(*)) FROM numbers WHERE state IN ` + liveStates + ` GROUP BY phone_number HAVING count(*) > 1`,
 	},
 	{
-		Name: "nothing-points-at-what-is-gone", Promise: "no agent points at a number that is not active, or another organisation's; no credential is tied to a number that has ended, and ours is kept only while a number needs it",
+		Name: LinksInvariant, Promise: "no agent points at a number that is not active, or another organisation's; no credential is tied to a number that has ended, and ours is kept only while a number needs it",
 		Count: `SELECT (SELECT count(*) FROM agents WHERE number_id IS NOT NULL) + (SELECT count(*) FROM credentials)`,
 		Violations: `SELECT format('agent %s points at number %s, which is %s', a.id, a.number_id, n.state)
 		             FROM agents a LEFT JOIN numbers n ON n.id = a.number_id

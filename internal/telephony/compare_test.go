@@ -14,6 +14,8 @@ import (
 	"github.com/google/uuid"
 
 	"ringfence/db/dbtest"
+	"ringfence/internal/audit"
+	"ringfence/internal/fault"
 	"ringfence/internal/sandbox"
 	"ringfence/internal/telephony"
 )
@@ -202,6 +204,72 @@ func TestProvidersAreSlow(t *testing.T) {
 	s.Numbers = s.open(s.box.URL(), 1500*time.Millisecond) // a loaded machine needs some for what is not slow
 	s.faults(sandbox.Fault{Match: sandbox.BuyNumber, Do: sandbox.FaultTimeoutAfterActing}, sandbox.Fault{Match: sandbox.ImportNumber, Do: sandbox.FaultTimeoutAfterActing})
 	s.wantEnd(s.run(n), telephony.NumberActive, "")
+}
+
+// What an operator decides about a finding waits as a job with its reason in the log, and is not done without one.
+func TestAskMend(t *testing.T) {
+	s := newShop(t)
+	n := s.have(s.choose(1)[0], "k")
+	m := telephony.Mend{What: telephony.MendConnection, OrgID: s.org, Number: n.ID, Actor: audit.Operator(uuid.New()), Reason: " "}
+	if f := fault.As(s.AskMend(t.Context(), m)); f.Field != "reason" {
+		t.Errorf("without a reason: %v", f)
+	}
+	if jobs := s.count(`SELECT count(*) FROM river_job WHERE kind = 'mend'`); jobs != 0 {
+		t.Errorf("%d jobs without a reason", jobs)
+	}
+	m.Reason = "TICKET-1"
+	if err := s.AskMend(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	if jobs := s.count(`SELECT count(*) FROM river_job WHERE kind = 'mend' AND args->>'reason' = 'TICKET-1'`); jobs != 1 {
+		t.Errorf("%d jobs", jobs)
+	}
+	if rows := s.count(`SELECT count(*) FROM audit_log WHERE action = 'integrity.mend' AND subject = $1 AND reason = 'TICKET-1' AND org_id = $2`, "number:"+n.ID.String(), s.org); rows != 1 {
+		t.Errorf("%d rows in the log", rows)
+	}
+	if err := s.Mend(t.Context(), telephony.Mend{What: "everything"}); !fault.Is(err, fault.NotFound) {
+		t.Errorf("nothing that there is: %v", err)
+	}
+}
+
+// What points at numbers that are gone is taken away, of every organisation, and nothing else.
+func TestUnpoint(t *testing.T) {
+	s := newShop(t)
+	list := s.choose(2)
+	kept, gone := s.have(list[0], "kept"), s.have(list[1], "gone")
+	works, points := s.agent(kept), s.agent(gone)
+	s.run(s.release(gone))
+	dbtest.Super(t, s.dbURL, `UPDATE agents SET number_id = $2 WHERE id = $1`, points, gone.ID)
+	unpoint := func(want int) {
+		t.Helper()
+		if n, err := s.Unpoint(t.Context(), audit.Operator(uuid.New()), "TICKET-2"); err != nil || n != want {
+			t.Errorf("%d things were taken away, want %d: %v", n, want, err)
+		}
+	}
+	unpoint(1)
+	if n := s.count(`SELECT count(*) FROM agents WHERE id = $1 AND number_id = $2`, works, kept.ID); n != 1 {
+		t.Error("an agent lost a number that works")
+	}
+	if n := s.count(`SELECT count(*) FROM agents WHERE id = $1 AND number_id IS NULL`, points); n != 1 {
+		t.Error("an agent points at what is gone")
+	}
+	unpoint(0)
+	if n := s.count(`SELECT count(*) FROM credentials`); n != 1 {
+		t.Errorf("%d credentials are kept while a number needs one", n)
+	}
+
+	sid, token := s.ownAccount()
+	if _, err := s.saveOwn(sid, token); err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Super(t, s.dbURL, `CREATE TABLE left_behind AS SELECT * FROM credentials WHERE kind = 'managed'`)
+	s.run(s.release(kept))
+	dbtest.Super(t, s.dbURL, `INSERT INTO credentials SELECT * FROM left_behind`)
+	dbtest.Super(t, s.dbURL, `DROP TABLE left_behind`)
+	unpoint(1)
+	if ours, own := s.count(`SELECT count(*) FROM credentials WHERE kind = 'managed'`), s.count(`SELECT count(*) FROM credentials WHERE kind = 'byoc'`); ours != 0 || own != 1 {
+		t.Errorf("%d credentials of ours and %d own ones are left", ours, own)
+	}
 }
 
 // A number at Vapi can be read and changed; one that is not there is neither.

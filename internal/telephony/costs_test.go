@@ -1,6 +1,7 @@
 package telephony_test
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -61,6 +62,39 @@ func TestCostsOfTexts(t *testing.T) {
 	}
 	if micros, currency, err := d.AccountBalance(t.Context()); err != nil || micros != 100_000_000-7_900 || currency != "usd" {
 		t.Errorf("the balance is %d %s, %v", micros, currency, err)
+	}
+}
+
+// TestCostsOfOwnTexts: what a text from an own number cost is asked for in the account that it went out from; one from a
+// customer's own account costs us nothing.
+func TestCostsOfOwnTexts(t *testing.T) {
+	d := newOwnDesk(t)
+	sid, secret := d.ownAccount()
+	if _, err := d.saveOwn(sid, secret); err != nil {
+		t.Fatal(err)
+	}
+	for i, of := range []struct {
+		mode telephony.Kind
+		cost int64
+	}{{telephony.Managed, 7_900}, {telephony.BYOC, 0}} {
+		d.setMode(of.mode)
+		m := d.send(d.have(d.choose(2)[i], string(of.mode)).PhoneNumber, string(of.mode))
+		if err := d.twilio.Mark(m.SID.String, "delivered", 0); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			d.next(http.StatusNoContent)
+		}
+		for d.twilio.Advance(m.SID.String) == nil { // to its price
+		}
+		d.clock.Advance(time.Minute)
+		if _, err := d.SweepCosts(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var micros *int64
+		if dbtest.Get(t, d.dbURL, &micros, `SELECT cost_micros FROM messages WHERE id = $1`, m.ID); micros == nil || *micros != of.cost {
+			t.Errorf("from a %s number it cost %v, want %d", of.mode, micros, of.cost)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/riverqueue/river"
 
 	"ringfence/db"
 	"ringfence/internal/audit"
@@ -50,6 +51,146 @@ func mendReason(reason string) (string, error) {
 		return "", fault.Field("reason", "Give a reason of at most 500 characters.")
 	}
 	return reason, nil
+}
+
+// MendWhat is what a [Mend] puts right.
+type MendWhat string
+
+// What can be put right.
+const (
+	MendConnection MendWhat = "connection" // an active number that Vapi does not have: see [Numbers.Reconnect]
+	MendStray      MendWhat = "stray"      // what a provider has and nobody here: see [Numbers.RemoveStray]
+	MendLinks      MendWhat = "links"      // what points at numbers that are gone: see [Numbers.Unpoint]
+)
+
+// LinksInvariant is the promise that [MendLinks] mends.
+const LinksInvariant = "nothing-points-at-what-is-gone"
+
+// Mend is the job that does what an operator has decided about a finding. It is safe to repeat.
+type Mend struct {
+	What MendWhat `json:"what"`
+	// OrgID and Number name the number to connect, Provider and ID what is to be taken away.
+	OrgID    uuid.UUID   `json:"org_id"`
+	Number   uuid.UUID   `json:"number"`
+	Provider string      `json:"provider,omitempty"`
+	ID       string      `json:"id,omitempty"`
+	Actor    audit.Actor `json:"actor"`
+	Reason   string      `json:"reason"`
+}
+
+// Kind names the job in the queue.
+func (Mend) Kind() string { return "mend" }
+
+// InsertOpts has a provider that does not answer asked again for some minutes. After that the finding is still there, and can be
+// decided about again.
+func (Mend) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: QueueNumbers, MaxAttempts: 6}
+}
+
+// AskMend has a job put right what m names, and writes down who decided so, and why. Faults: Invalid with its field.
+func (s *Numbers) AskMend(ctx context.Context, m Mend) (err error) {
+	if m.Reason, err = mendReason(m.Reason); err != nil {
+		return err
+	}
+	subject := "integrity:" + string(m.What)
+	switch m.What {
+	case MendConnection:
+		subject = "number:" + m.Number.String()
+	case MendStray:
+		subject = "stray:" + m.ID
+	case MendLinks:
+	}
+	return s.o.DB.InSystemTx(ctx, "what an operator has put right, whosever it is", func(ctx context.Context, tx *db.Tx) error {
+		if _, err := s.o.Jobs.InsertTx(ctx, tx.Tx.Tx, m, nil); err != nil {
+			return fmt.Errorf("couldn't add the job that mends: %w", err)
+		}
+		return audit.Record(ctx, tx, audit.Entry{
+			OrgID: m.OrgID, Actor: m.Actor, Action: "integrity.mend", Subject: subject, Reason: m.Reason, Detail: map[string]any{"what": string(m.What)},
+		})
+	})
+}
+
+// Mend puts right what m names. Faults as those of what does it.
+func (s *Numbers) Mend(ctx context.Context, m Mend) (err error) {
+	switch m.What {
+	case MendConnection:
+		_, err = s.Reconnect(ctx, ReleaseRequest{OrgID: m.OrgID, Number: m.Number, Actor: m.Actor, Reason: m.Reason})
+	case MendStray:
+		_, _, err = s.RemoveStray(ctx, StrayRequest{Provider: m.Provider, ID: m.ID, Actor: m.Actor, Reason: m.Reason})
+	case MendLinks:
+		_, err = s.Unpoint(ctx, m.Actor, m.Reason)
+	default:
+		err = fault.New(fault.NotFound, "There is nothing like that to put right.")
+	}
+	return err
+}
+
+// Unpoint takes away what points at numbers that are gone, whosever it is: agents lose numbers that are not their organisation's
+// active ones, and our credentials go where no number needs them. A customer's own credential stays. It says how much that was,
+// and is safe to repeat.
+func (s *Numbers) Unpoint(ctx context.Context, actor audit.Actor, reason string) (n int, err error) {
+	var orgs []uuid.UUID
+	err = s.o.DB.InSystemTx(ctx, "what points at numbers that are gone, of every organisation", func(ctx context.Context, tx *db.Tx) error {
+		orgs = nil
+		if err := tx.ReadWidely(ctx); err != nil {
+			return err
+		}
+		return tx.SelectContext(ctx, &orgs, `
+			SELECT a.org_id FROM agents a LEFT JOIN numbers n ON n.id = a.number_id AND n.org_id = a.org_id AND n.state = 'active' WHERE a.number_id IS NOT NULL AND n.id IS NULL
+			UNION
+			SELECT c.org_id FROM credentials c WHERE c.kind = 'managed'
+			       AND NOT EXISTS (SELECT FROM numbers n WHERE n.org_id = c.org_id AND n.kind = 'managed' AND n.state IN `+liveStates+`)
+			ORDER BY 1`)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("couldn't look for what points at numbers that are gone: %w", err)
+	}
+	var all error
+	for _, org := range orgs {
+		mended := 0
+		err := s.o.DB.InTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) (err error) {
+			if _, err := lockAccount(ctx, tx, org); err != nil {
+				return err
+			}
+			mended, err = unpointAgents(ctx, tx, org, actor, reason)
+			if err != nil {
+				return err
+			}
+			_, had, err := credential(ctx, tx, org, Managed)
+			if err != nil || !had {
+				return err
+			}
+			if err := s.dropManaged(ctx, tx, org); err != nil {
+				return err
+			}
+			_, has, err := credential(ctx, tx, org, Managed)
+			if !has {
+				mended++
+			}
+			return err
+		})
+		if err != nil {
+			all = errors.Join(all, fmt.Errorf("organisation %s: %w", org, err))
+			continue
+		}
+		n += mended
+	}
+	return n, all
+}
+
+// unpointAgents takes from an organisation's agents the numbers that are not active ones of its own. Its account is locked.
+func unpointAgents(ctx context.Context, tx *db.Tx, org uuid.UUID, actor audit.Actor, reason string) (int, error) {
+	var agents []uuid.UUID
+	if err := tx.SelectContext(ctx, &agents, `
+		UPDATE agents SET number_id = NULL, updated_at = $2 WHERE org_id = $1 AND number_id IS NOT NULL
+		       AND NOT EXISTS (SELECT FROM numbers n WHERE n.id = agents.number_id AND n.org_id = $1 AND n.state = 'active') RETURNING id`, org, tx.Now); err != nil {
+		return 0, fmt.Errorf("couldn't unlink the agents: %w", err)
+	}
+	entries := make([]audit.Entry, len(agents))
+	for i, id := range agents {
+		entries[i] = audit.Entry{OrgID: org, Actor: actor, Action: "agent.unlinked", Subject: "agent:" + id.String(), Reason: reason}
+	}
+	return len(agents), audit.Record(ctx, tx, entries...)
 }
 
 // Expedite has a number that waits go on now. For one that has come to its end nothing is left to be done; an active one does
