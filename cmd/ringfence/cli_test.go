@@ -15,6 +15,7 @@ import (
 	"ringfence/db/dbtest"
 	"ringfence/internal/auth"
 	"ringfence/internal/config"
+	"ringfence/internal/sandbox"
 )
 
 // command is one call of the program and what must come of it.
@@ -160,6 +161,30 @@ func TestVerifyFindsDamage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestVerifyAsksTheProviders: what a provider has and nobody here fails verify; a provider that cannot be reached is said to be,
+// and is neither passed nor a failure of ours.
+func TestVerifyAsksTheProviders(t *testing.T) {
+	t.Parallel()
+	s := &site{serve(t), nil, nil}
+	check := func(exits int, says ...string) {
+		t.Helper()
+		code, out, log := s.run(t, "verify")
+		for _, words := range append(says, "invariants hold.") {
+			if !strings.Contains(out, words) {
+				t.Errorf("verify does not say %q", words)
+			}
+		}
+		if code != exits || t.Failed() {
+			t.Errorf("verify exits %d, want %d:\n%s%s", code, exits, out, log)
+		}
+	}
+	check(0, "ok      providers-agree")
+	s.vapiFaults(t, `[{"match":"`+sandbox.ListImported+`","do":"500","times":-1}]`)
+	check(0, "UNKNOWN providers-agree", "Vapi  could not be reached")
+	sid, _ := s.subaccount(t, "Ringfence "+s.idOf(t, "Second Tenant"))
+	check(1, "FAILED  providers-agree", "Twilio has "+sid)
 }
 
 // TestBenchPrepare makes open top-ups and pays them with events made here, as measurements from outside do.
