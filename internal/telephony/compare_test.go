@@ -262,9 +262,10 @@ func TestUnpoint(t *testing.T) {
 	if _, err := s.saveOwn(sid, token); err != nil {
 		t.Fatal(err)
 	}
-	dbtest.Super(t, s.dbURL, `CREATE TABLE left_behind AS SELECT * FROM credentials WHERE kind = 'managed'`)
+	dbtest.Super(t, s.dbURL, `CREATE TABLE left_behind AS TABLE credentials`)
+	dbtest.Super(t, s.dbURL, `DELETE FROM left_behind WHERE kind <> 'managed'`)
 	s.run(s.release(kept))
-	dbtest.Super(t, s.dbURL, `INSERT INTO credentials SELECT * FROM left_behind`)
+	dbtest.Super(t, s.dbURL, `INSERT INTO credentials TABLE left_behind`)
 	dbtest.Super(t, s.dbURL, `DROP TABLE left_behind`)
 	unpoint(1)
 	if ours, own := s.count(`SELECT count(*) FROM credentials WHERE kind = 'managed'`), s.count(`SELECT count(*) FROM credentials WHERE kind = 'byoc'`); ours != 0 || own != 1 {

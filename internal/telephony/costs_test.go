@@ -85,7 +85,8 @@ func TestCostsOfOwnTexts(t *testing.T) {
 		for range 3 {
 			d.next(http.StatusNoContent)
 		}
-		for d.twilio.Advance(m.SID.String) == nil { // to its price
+		for priced := false; !priced; { // what happens last is that its price is known
+			priced = d.twilio.Advance(m.SID.String) != nil
 		}
 		d.clock.Advance(time.Minute)
 		if _, err := d.SweepCosts(t.Context()); err != nil {
