@@ -496,14 +496,15 @@ func TestLinksAreMended(t *testing.T) {
 	at := page.doc(t).Find("#mend-"+telephony.LinksInvariant).AttrOr("href", "")
 	wantText(t, "the question", op.get(at), "main", "a customer's own stays")
 	wantStatus(t, "no reason", op.send(at, at, url.Values{"reason": {" "}}), http.StatusUnprocessableEntity)
-	wantStatus(t, "a reason", op.send(at, at, url.Values{"reason": {"TICKET-3"}}), http.StatusSeeOther)
+	decided := op.send(at, at, url.Values{"reason": {"TICKET-3"}})
+	wantStatus(t, "a reason", decided, http.StatusSeeOther)
 	if f.mends() != 1 {
 		t.Error("putting links right is no job")
 	}
 	var linked, own, logged int
 	dbtest.Get(t, f.dbURL, &linked, `SELECT count(*) FROM agents WHERE number_id = $1`, numberID)
 	dbtest.Get(t, f.dbURL, &own, `SELECT count(*) FROM credentials WHERE kind = 'byoc'`)
-	dbtest.Get(t, f.dbURL, &logged, `SELECT count(*) FROM audit_log WHERE action IN ('integrity.mend', 'agent.unlinked') AND reason = 'TICKET-3' AND actor LIKE 'operator:%'`)
+	dbtest.Get(t, f.dbURL, &logged, `SELECT count(*) FROM audit_log WHERE action IN ('integrity.mend', 'agent.unlinked') AND reason = 'TICKET-3' AND actor LIKE 'operator:%' AND request_id = $1`, decided.Header.Get("X-Request-Id"))
 	if linked != 0 || own != 1 || logged != 2 {
 		t.Errorf("%d agents point at it, %d own credentials are there, the log has %d rows", linked, own, logged)
 	}

@@ -342,11 +342,11 @@ func matrix(f fixture) map[string]rule {
 		},
 		"GET /ops/integrity/links": pages(303, 404, 404, 404, 200, 404, 404),
 		"POST /ops/integrity/links": {
-			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, form: url.Values{"reason": {f.reason}},
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, form: url.Values{"reason": {f.reason}}, nobodys: true,
 		},
 		"GET /ops/integrity/strays": pages(303, 404, 404, 404, 200, 404, 404),
 		"POST /ops/integrity/strays": {
-			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, form: url.Values{"provider": {"Twilio"}, "id": {f.stray}, "reason": {f.reason}},
+			status: [callers]int{303, 404, 404, 404, 303, 404, 404}, form: url.Values{"provider": {"Twilio"}, "id": {f.stray}, "reason": {f.reason}}, nobodys: true, // whose it was, the job finds out
 		},
 
 		"GET /settings":                               person,

@@ -218,10 +218,10 @@ func TestAskMend(t *testing.T) {
 		t.Errorf("%d jobs without a reason", jobs)
 	}
 	m.Reason = "TICKET-1"
-	if err := s.AskMend(t.Context(), m); err != nil {
+	if err := s.AskMend(audit.WithRequestID(t.Context(), "REQUEST"), m); err != nil {
 		t.Fatal(err)
 	}
-	if jobs := s.count(`SELECT count(*) FROM river_job WHERE kind = 'mend' AND args->>'reason' = 'TICKET-1'`); jobs != 1 {
+	if jobs := s.count(`SELECT count(*) FROM river_job WHERE kind = 'mend' AND args->>'reason' = 'TICKET-1' AND args->>'request_id' = 'REQUEST'`); jobs != 1 {
 		t.Errorf("%d jobs", jobs)
 	}
 	if rows := s.count(`SELECT count(*) FROM audit_log WHERE action = 'integrity.mend' AND subject = $1 AND reason = 'TICKET-1' AND org_id = $2`, "number:"+n.ID.String(), s.org); rows != 1 {

@@ -76,6 +76,8 @@ type Mend struct {
 	ID       string      `json:"id,omitempty"`
 	Actor    audit.Actor `json:"actor"`
 	Reason   string      `json:"reason"`
+	// RequestID is the request that it was decided in; AskMend fills it in.
+	RequestID string `json:"request_id"`
 }
 
 // Kind names the job in the queue.
@@ -92,6 +94,7 @@ func (s *Numbers) AskMend(ctx context.Context, m Mend) (err error) {
 	if m.Reason, err = mendReason(m.Reason); err != nil {
 		return err
 	}
+	m.RequestID = audit.RequestID(ctx)
 	subject := "integrity:" + string(m.What)
 	switch m.What {
 	case MendConnection:
@@ -112,6 +115,7 @@ func (s *Numbers) AskMend(ctx context.Context, m Mend) (err error) {
 
 // Mend puts right what m names. Faults as those of what does it.
 func (s *Numbers) Mend(ctx context.Context, m Mend) (err error) {
+	ctx = audit.WithRequestID(ctx, m.RequestID) // what comes of a decision is written down with it
 	switch m.What {
 	case MendConnection:
 		_, err = s.Reconnect(ctx, ReleaseRequest{OrgID: m.OrgID, Number: m.Number, Actor: m.Actor, Reason: m.Reason})
