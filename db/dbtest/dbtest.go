@@ -217,9 +217,15 @@ func asSuper(t testing.TB, databaseURL string, fn func(*sqlx.DB) error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The database may have been stopped and started since: that is found out before fn is run, which may not be repeated.
+	// The database may have been stopped, or another one have taken its place, since: that is found out before fn is run, which
+	// may not be repeated.
 	if err := pool.PingContext(context.Background()); err != nil {
-		t.Fatal(err)
+		if err := leave(databaseURL); err != nil {
+			t.Fatal(err)
+		}
+		if pool, err = super(databaseURL); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := fn(pool); err != nil {
 		t.Fatal(err)
