@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -103,12 +104,15 @@ func (e environment) sandboxBase() string { return "http://" + e["RINGFENCE_SAND
 // handedOut are the addresses that freeAddr gave away.
 var handedOut sync.Map
 
-// freeAddr is a loopback address that nothing listens on, and that no other test was given.
+// freeAddr is a loopback address that nothing listens on, and that no other test was given. It lies below the ports that
+// systems give to connections, one of which could take it before it is listened on.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	for {
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+mathrand.IntN(12_000)))
+		if err != nil && t.Context().Err() == nil {
+			continue // somebody has it
+		} else if err != nil {
 			t.Fatal(err)
 		}
 		addr := l.Addr().String()

@@ -250,12 +250,13 @@ func (w *world) alter(statement string) {
 // handedOut are the addresses that free gave away.
 var handedOut sync.Map
 
-// free is a loopback address that nothing listens on and that was given to nobody else here.
+// free is a loopback address that nothing listens on and that was given to nobody else here. It lies below the ports that
+// systems give to connections, one of which could take it before it is listened on.
 func free() (string, error) {
 	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+mathrand.IntN(12_000)))
 		if err != nil {
-			return "", err
+			continue // somebody has it
 		}
 		addr := l.Addr().String()
 		if err := l.Close(); err != nil {
