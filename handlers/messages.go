@@ -3,16 +3,20 @@ package handlers
 import (
 	"context"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
+	"ringfence/internal/audit"
 	"ringfence/internal/auth"
 	"ringfence/internal/fault"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 	"ringfence/views"
+	"ringfence/views/ui"
 )
 
 // messagesPerPage is how many texts a page lists.
@@ -33,34 +37,107 @@ func (a *app) messagesPage(w http.ResponseWriter, r *http.Request, v *visit) err
 	return a.showMessages(w, r, v, http.StatusOK, p)
 }
 
-// showMessages answers with the whole page around the form as given.
+// showMessages answers with the whole page around the form as given, or with the part of it that was asked for.
 func (a *app) showMessages(w http.ResponseWriter, r *http.Request, v *visit, status int, p views.MessagesPage) error {
+	q := r.URL.Query()
+	if err := a.fillTexts(r, v, &p, q); err != nil {
+		return err
+	}
+	if p.Filter.Wrong() && status == http.StatusOK {
+		status = answerTo(fault.Invalid).status
+	}
+	fragment := isFragment(r) && r.Method == http.MethodGet
+	if fragment && q.Get("part") == "rows" {
+		return a.render(w, r, status, views.MessagesRows(p))
+	}
 	if err := a.fillCompose(r, v, &p); err != nil {
 		return err
 	}
-	before, err := uuid.Parse(r.URL.Query().Get("before"))
-	p.First = err != nil
-	if p.First {
-		before = uuid.Nil
-	}
-	list, err := a.Messages.List(r.Context(), v.who.OrgID, before, messagesPerPage+1)
-	if err != nil {
-		return err
-	}
-	if len(list) > messagesPerPage {
-		list = list[:messagesPerPage]
-		p.Older = "/messages?before=" + list[len(list)-1].ID.String()
-	}
-	for _, m := range list {
-		p.Messages = append(p.Messages, message(m))
+	if fragment {
+		return a.render(w, r, status, views.MessagesList(p))
 	}
 	return a.render(w, r, status, views.Messages(p))
 }
 
-// fillCompose adds what the form needs whatever was done.
+// liveText is for how long a text without an end is looked after by its page.
+const liveText = 10 * time.Minute
+
+// fillTexts adds what the filter finds.
+func (a *app) fillTexts(r *http.Request, v *visit, p *views.MessagesPage, q url.Values) error {
+	shown, filter := textFilter(q)
+	p.Filter = shown
+	if shown.Wrong() {
+		return nil
+	}
+	before, err := uuid.Parse(q.Get("before"))
+	if err == nil {
+		p.Before = before.String()
+	}
+	return a.findTexts(r, v, p, filter, before, messagesPerPage)
+}
+
+func (a *app) findTexts(r *http.Request, v *visit, p *views.MessagesPage, filter telephony.TextFilter, before uuid.UUID, limit int) error {
+	page, err := a.Messages.Find(r.Context(), v.who.OrgID, filter, before, limit)
+	if err != nil {
+		return err
+	}
+	for _, t := range page.List {
+		m := text(t)
+		p.Messages = append(p.Messages, m)
+		p.Live = p.Live || !t.Inbound && m.End == nil && a.Now().Sub(m.At) < liveText
+	}
+	p.Older, p.Stopped = idText(page.Older), page.Stopped
+	return nil
+}
+
+// textFilter reads what is asked for: as typed, with what is wrong beside it, and as the list takes it.
+func textFilter(q url.Values) (views.TextFilter, telephony.TextFilter) {
+	shown := views.TextFilter{
+		Direction: q.Get("direction"), State: q.Get("state"), Party: strings.TrimSpace(q.Get("party")), Number: strings.TrimSpace(q.Get("number")),
+		From: strings.TrimSpace(q.Get("from")), To: strings.TrimSpace(q.Get("to")),
+	}
+	f := telephony.TextFilter{Direction: telephony.Direction(shown.Direction), State: telephony.State(shown.State), Party: shown.Party, Ours: shown.Number}
+	f.From, shown.FromError = historyDay(shown.From)
+	f.To, shown.ToError = historyDay(shown.To)
+	if err := fault.As(f.Check()); err != nil {
+		switch err.Field {
+		case "direction":
+			shown.Direction, shown.DirectionError = "", err.Public
+		case "state":
+			shown.State, shown.StateError = "", err.Public
+		case "party":
+			shown.PartyError = err.Public
+		case "number":
+			shown.Number, shown.NumberError = "", "Choose a number from the list."
+		case "to":
+			shown.ToError = err.Public
+		}
+	}
+	shortenFilter(&shown.Party, &shown.From, &shown.To)
+	return shown, f
+}
+
+// fillCompose adds what the forms need whatever was done.
 func (a *app) fillCompose(r *http.Request, v *visit, p *views.MessagesPage) error {
+	own, err := a.Messages.OwnNumbers(r.Context(), v.who.OrgID)
+	if err != nil {
+		return err
+	}
 	p.Meta, p.CanSend, p.From = a.meta(r, v, "Messages"), v.who.CanPay(), a.Messages.From()
-	p.Off = !a.Messages.On() || p.From == ""
+	if p.From != "" {
+		p.Senders = []ui.Option{{Value: "", Label: p.From + ", which all share"}}
+		p.Own = []ui.Option{{Value: p.From, Label: p.From + ", which all share"}}
+	}
+	for _, n := range own {
+		p.Own = append(p.Own, ui.Option{Value: n.PhoneNumber, Label: phoneText(n.PhoneNumber)})
+		if n.Sends {
+			p.Senders = append(p.Senders, ui.Option{Value: n.PhoneNumber, Label: phoneText(n.PhoneNumber) + ", yours"})
+		}
+	}
+	if p.From == "" && len(p.Senders) == 1 { // there is nothing to choose
+		p.From, p.Form.Sender = p.Senders[0].Value, p.Senders[0].Value
+	}
+	p.Off = !a.Messages.On() || len(p.Senders) == 0
 	if p.Form.Key == "" {
 		p.Form.Key = uuid.NewString()
 	}
@@ -75,38 +152,118 @@ func (a *app) fillCompose(r *http.Request, v *visit, p *views.MessagesPage) erro
 	return nil
 }
 
-func message(m telephony.Message) views.Message {
-	return views.Message{
-		ID: m.ID.String(), To: m.Recipient, From: m.Sender, Body: m.Body, Segments: m.Segments, Unicode: m.Encoding == telephony.UCS2,
-		State: views.MessageState(m.State), Cost: m.Amount, Held: m.Held, Note: m.Note, ProviderID: m.SID.String, HoldID: m.HoldID.String(),
-		At: m.CreatedAt, SentAt: m.SentAt, End: m.EndedAt,
+// text is one that went out or came in, as the pages show it.
+func text(t telephony.Text) views.Message {
+	_, err := wallet.ParseDestination(t.Party)
+	m := views.Message{
+		ID: t.ID.String(), Inbound: t.Inbound, Body: t.Body, Segments: t.Segments, Unicode: t.Encoding == telephony.UCS2, State: views.MessageState(t.State),
+		Media: t.Media, ProviderID: t.SID, At: t.At, ErasedAt: t.ErasedAt, Talk: err == nil,
 	}
+	if t.Meaning != "none" {
+		m.Meaning = t.Meaning
+	}
+	if t.Inbound {
+		m.From, m.To = t.Party, t.Ours
+		return m
+	}
+	m.From, m.To = t.Ours, t.Party
+	m.Cost, m.Held, m.Note, m.HoldID = t.Message.Amount, t.Message.Held, t.Message.Note, t.Message.HoldID.String()
+	m.SentAt, m.End = t.Message.SentAt, t.Message.EndedAt
+	return m
+}
+
+// theirText reads the text in the path; one of another organisation is none.
+func (a *app) theirText(r *http.Request, v *visit) (telephony.Text, error) {
+	id, err := exactID(r.PathValue("id"))
+	if err != nil {
+		return telephony.Text{}, err
+	}
+	return a.Messages.Text(r.Context(), v.who.OrgID, id)
 }
 
 // messagePage is one text.
 func (a *app) messagePage(w http.ResponseWriter, r *http.Request, v *visit) error {
-	raw := r.PathValue("id")
-	id, err := uuid.Parse(raw)
-	if err != nil || id.String() != raw {
-		return errNoPage()
-	}
-	m, err := a.Messages.Message(r.Context(), v.who.OrgID, id)
+	t, err := a.theirText(r, v)
 	if err != nil {
 		return err
 	}
-	taken, returned, err := a.Wallets.Outcome(r.Context(), v.who.OrgID, m.HoldID, telephony.Reference(m.ID))
+	p := views.MessagePage{Meta: a.meta(r, v, "Text"), Message: text(t)}
+	if t.Inbound {
+		return a.render(w, r, http.StatusOK, views.MessageDetail(p))
+	}
+	taken, returned, err := a.Wallets.Outcome(r.Context(), v.who.OrgID, t.Message.HoldID, telephony.Reference(t.ID))
 	if err != nil {
 		return err
 	}
-	return a.render(w, r, http.StatusOK, views.MessageDetail(views.MessagePage{
-		Meta: a.meta(r, v, "Text"), Message: message(m), Taken: idText(taken), Returned: idText(returned),
-	}))
+	p.Taken, p.Returned = idText(taken), idText(returned)
+	story, err := a.Messages.Story(r.Context(), v.who.OrgID, t.ID)
+	if err != nil {
+		return err
+	}
+	p.History = []views.CallEvent{{At: t.At, What: "Written", Who: bySomebody(audit.Actor(t.Message.Actor), v.who)}}
+	if t.Message.AskedAt != nil {
+		p.History = append(p.History, views.CallEvent{At: *t.Message.AskedAt, What: "Handed to the network"})
+	}
+	for _, e := range story {
+		p.History = append(p.History, views.CallEvent{At: e.At, What: textWords(e.Action), Who: bySomebody(e.Actor, v.who)})
+	}
+	return a.render(w, r, http.StatusOK, views.MessageDetail(p))
+}
+
+// textWords says what happened to a text.
+func textWords(action string) string {
+	switch action {
+	case "message.sent":
+		return "Taken by the network"
+	case "message.delivered":
+		return "Delivered"
+	case "message.undelivered":
+		return "Not delivered"
+	case "message.failed":
+		return "Not sent"
+	}
+	return strings.ReplaceAll(strings.TrimPrefix(action, "message."), "_", " ")
+}
+
+// textsPerConversation is how many texts of a conversation a page shows.
+const textsPerConversation = 50
+
+// conversationPage is all texts with the other side of one text, the newest of them, in the order in which they were written.
+func (a *app) conversationPage(w http.ResponseWriter, r *http.Request, v *visit) error {
+	t, err := a.theirText(r, v)
+	if err != nil {
+		return err
+	}
+	if !text(t).Talk && !t.Inbound {
+		return fault.New(fault.NotFound, "This person was erased, so there is no conversation with them any more.")
+	}
+	p := views.ConversationPage{With: partyText(t.Party), About: t.ID.String(), CanAnswer: text(t).Talk}
+	p.Form = views.MessageForm{To: t.Party, Sender: t.Ours, Conversation: t.ID.String()}
+	before, err := uuid.Parse(r.URL.Query().Get("before"))
+	if err != nil {
+		before = uuid.Nil
+	}
+	if err := a.findTexts(r, v, &p.MessagesPage, telephony.TextFilter{With: t.Party}, before, textsPerConversation); err != nil {
+		return err
+	}
+	slices.Reverse(p.Messages)
+	if err := a.fillCompose(r, v, &p.MessagesPage); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(p.Senders, func(o ui.Option) bool { return o.Value == p.Form.Sender }) {
+		p.Form.Sender = ""
+	}
+	p.Meta.Title = "Conversation"
+	return a.render(w, r, http.StatusOK, views.Conversation(p))
 }
 
 // messageForm reads the form as typed. A browser sends each new line as two characters (HTML, section 4.10.21.4), of which
 // nobody typed the first, and it would be paid for.
 func messageForm(r *http.Request) views.MessageForm {
-	return views.MessageForm{To: r.PostForm.Get("to"), Body: strings.ReplaceAll(r.PostForm.Get("body"), "\r\n", "\n"), Key: r.PostForm.Get("key")}
+	return views.MessageForm{
+		To: r.PostForm.Get("to"), Body: strings.ReplaceAll(r.PostForm.Get("body"), "\r\n", "\n"), Key: r.PostForm.Get("key"),
+		Sender: r.PostForm.Get("sender"), Conversation: r.PostForm.Get("conversation"),
+	}
 }
 
 // quoteMessage says how many segments a text takes and what it would cost.
@@ -121,7 +278,9 @@ func (a *app) quoteMessage(w http.ResponseWriter, r *http.Request, v *visit) err
 	if !isFragment(r) {
 		return a.showMessages(w, r, v, http.StatusOK, p)
 	}
-	p.From, p.CanSend = a.Messages.From(), true
+	if err := a.fillCompose(r, v, &p); err != nil {
+		return err
+	}
 	return a.render(w, r, http.StatusOK, views.MessagesQuote(p))
 }
 
@@ -167,20 +326,27 @@ func (a *app) sendMessage(w http.ResponseWriter, r *http.Request, v *visit) erro
 		return err
 	}
 	form := messageForm(r)
-	key, err := pageKey(form.Key, form.To+"\n"+form.Body)
+	key, err := pageKey(form.Key, form.Sender+"\n"+form.To+"\n"+form.Body)
 	if err != nil {
 		return err
 	}
 	m, err := a.Messages.Send(r.Context(), telephony.SendRequest{
-		OrgID: v.who.OrgID, To: form.To, Body: form.Body, Key: key, Actor: v.who.Actor(), RequestID: v.requestID,
+		OrgID: v.who.OrgID, To: form.To, From: form.Sender, Body: form.Body, Key: key, Actor: v.who.Actor(), RequestID: v.requestID,
 	})
 	if err == nil {
-		seeOther(w, r, "/messages?sent="+m.ID.String())
+		to := "/messages?sent=" + m.ID.String()
+		if form.Conversation != "" {
+			to = "/messages/" + m.ID.String() + "/conversation"
+		}
+		seeOther(w, r, to)
 		return nil
 	}
 	p := views.MessagesPage{Form: form}
+	p.Form.Sender, p.Form.To, p.Form.Conversation = typed(form.Sender), typed(form.To), typed(form.Conversation)
 	f := fault.As(err)
 	switch {
+	case f.Field == "from":
+		p.Form.SenderError = f.Public
 	case f.Field == "to" || f.Field == "destination":
 		p.Form.ToError = f.Public
 	case f.Field == "body":
@@ -213,48 +379,4 @@ func mayText(who auth.Identity) error {
 		return nil
 	}
 	return fault.New(fault.Forbidden, "Your role is "+string(who.Role)+", so you can see the texts but not send any. Ask an owner of "+who.OrgName+".")
-}
-
-// apiMessage is a text as programs see it.
-type apiMessage struct {
-	ID        uuid.UUID       `json:"id"`
-	To        string          `json:"to"`
-	From      string          `json:"from"`
-	Body      string          `json:"body"`
-	Segments  int64           `json:"segments"`
-	State     telephony.State `json:"state"`
-	Amount    int64           `json:"amount_pence"`
-	HoldID    uuid.UUID       `json:"hold_id"`
-	CreatedAt time.Time       `json:"created_at"`
-}
-
-// apiSendMessage is POST /api/v1/messages: 201 with the text, which is on its way; 402 with what is missing. It needs the
-// scope messages:write. amount_pence is what it costs, taken or still set aside. The same key and body again are the same text.
-func (a *app) apiSendMessage(w http.ResponseWriter, r *http.Request, v *visit) error {
-	if err := may(v.who, auth.MessagesWrite); err != nil {
-		return err
-	}
-	key, err := idempotencyKey(r)
-	if err != nil {
-		return err
-	}
-	var body struct {
-		To   string `json:"to"`
-		Body string `json:"body"`
-		From string `json:"from"`
-	}
-	if err := readJSON(w, r, &body); err != nil {
-		return err
-	}
-	m, err := a.Messages.Send(r.Context(), telephony.SendRequest{
-		OrgID: v.who.OrgID, To: body.To, Body: body.Body, From: body.From, Key: key, Actor: v.who.Actor(), RequestID: v.requestID,
-	})
-	if err != nil {
-		return err
-	}
-	replayed(w, m.Repeated)
-	return writeJSON(w, http.StatusCreated, apiMessage{
-		ID: m.ID, To: m.Recipient, From: m.Sender, Body: m.Body, Segments: m.Segments, State: m.State, Amount: int64(m.Amount + m.Held),
-		HoldID: m.HoldID, CreatedAt: m.CreatedAt.UTC(),
-	})
 }

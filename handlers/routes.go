@@ -59,10 +59,19 @@ func table() []Route {
 		{"GET", "/knowledge/documents/{id}/delete", Session, (*app).deleteDocumentPage},
 		{"POST", "/knowledge/documents/{id}/delete", Session, (*app).deleteDocument},
 
+		{"GET", callsPath, Session, (*app).callsPage},
+		{"POST", callsPath, Session, (*app).placeCall},
+		{"POST", callsPath + "/quote", Session, (*app).quoteCall},
+		{"GET", callsPath + "/{id}", Session, (*app).callPage},
+		{"POST", callsPath + "/{id}/hangup", Session, (*app).hangUpCall},
+		{"GET", callsPath + "/{id}/erase", Session, (*app).eraseCallPage},
+		{"POST", callsPath + "/{id}/erase", Session, (*app).eraseCall},
+
 		{"GET", "/messages", Session, (*app).messagesPage},
 		{"POST", "/messages", Session, (*app).sendMessage},
 		{"POST", "/messages/quote", Session, (*app).quoteMessage},
 		{"GET", "/messages/{id}", Session, (*app).messagePage},
+		{"GET", "/messages/{id}/conversation", Session, (*app).conversationPage},
 
 		{"GET", "/numbers", Session, (*app).numbersPage},
 		{"POST", "/numbers", Session, (*app).buyNumber},
@@ -97,6 +106,9 @@ func table() []Route {
 		{"GET", "/notices", Session, (*app).noticesPage},
 		{"GET", "/settings/notices", Session, (*app).noticeSettings},
 		{"POST", "/settings/notices", Session, (*app).saveNoticeSettings},
+		{"GET", privacyPath, Session, (*app).privacyPage},
+		{"POST", privacyPath, Session, (*app).saveRetention},
+		{"POST", privacyPath + "/erase", Session, (*app).erasePerson},
 
 		{"GET", "/ops", Operator, (*app).ops},
 		{"GET", "/ops/stripe-events", Operator, (*app).stripeEvents},
@@ -145,7 +157,13 @@ func table() []Route {
 		{"POST", "/settings/keys/{id}/revoke", Session, (*app).revokeKey},
 
 		{"GET", "/api/v1/wallet", RequireAuthOrDev, (*app).apiWallet},
+		{"GET", "/api/v1/messages", RequireAuthOrDev, (*app).apiMessages},
 		{"POST", "/api/v1/messages", RequireAuthOrDev, (*app).apiSendMessage},
+		{"GET", "/api/v1/messages/{id}", RequireAuthOrDev, (*app).apiMessageByID},
+		{"GET", "/api/v1/calls", RequireAuthOrDev, (*app).apiCalls},
+		{"POST", "/api/v1/calls", RequireAuthOrDev, (*app).apiPlaceCall},
+		{"GET", "/api/v1/calls/{id}", RequireAuthOrDev, (*app).apiCallByID},
+		{"POST", "/api/v1/calls/{id}/hangup", RequireAuthOrDev, (*app).apiHangUp},
 		{"POST", "/api/v1/holds", RequireAuthOrDev, (*app).createHold},
 		{"POST", "/api/v1/holds/{id}/capture", RequireAuthOrDev, (*app).captureHold},
 		{"POST", "/api/v1/holds/{id}/void", RequireAuthOrDev, (*app).voidHold},

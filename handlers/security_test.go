@@ -107,6 +107,12 @@ func matrix(f fixture) map[string]rule {
 		"GET /settings/notices":  pages(303, 200, 200, 200, 403, 200, 403),
 		"POST /settings/notices": {status: [callers]int{303, 303, 303, 303, 403, 303, 403}, form: url.Values{"mark": {"5.00"}, "mail": {"low_balance"}}},
 
+		"GET /settings/privacy":  pages(303, 200, 200, 200, 403, 200, 403),
+		"POST /settings/privacy": {status: [callers]int{303, 403, 403, 303, 403, 303, 403}, form: url.Values{"days": {"90"}}},
+		"POST /settings/privacy/erase": {
+			status: [callers]int{303, 403, 403, 200, 403, 200, 403}, form: url.Values{"number": {"+447400123888"}, "confirm": {"yes"}},
+		},
+
 		"GET /wallet/auto-top-up":             pages(303, 200, 200, 200, 403, 200, 403),
 		"POST /wallet/auto-top-up":            {status: [callers]int{303, 403, 403, 303, 403, 409, 403}, form: allowed()}, // the other one has no card
 		"POST /wallet/auto-top-up/quote":      {status: [callers]int{303, 403, 403, 200, 403, 200, 403}, form: allowed()},
@@ -171,6 +177,18 @@ func matrix(f fixture) map[string]rule {
 			status: [callers]int{303, 403, 303, 303, 403, 404, 403}, id: agentID, table: "agents", form: url.Values{"then": {"keep"}}, again: f.keepNumber,
 		},
 
+		"GET /calls":        pages(303, 200, 200, 200, 403, 200, 403),
+		"POST /calls":       {status: [callers]int{303, 403, 409, 409, 403, 422, 403}, form: url.Values{"agent": {agentID}, "to": {"+447400123456"}, "key": {uuid.NewString()}}}, // nobody was told about it yet
+		"POST /calls/quote": {status: [callers]int{303, 403, 200, 200, 403, 200, 403}, form: url.Values{"to": {"+447400123456"}}},
+		"GET /calls/{id}":   {status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: callID, table: "calls"},
+		"POST /calls/{id}/hangup": { // which has ended
+			status: [callers]int{303, 403, 303, 303, 403, 404, 403}, id: callID, table: "calls",
+		},
+		"GET /calls/{id}/erase": {status: [callers]int{303, 403, 200, 200, 403, 404, 403}, id: callID, table: "calls"},
+		"POST /calls/{id}/erase": {
+			status: [callers]int{303, 403, 303, 303, 403, 404, 403}, id: callID, table: "calls", form: url.Values{"confirm": {"yes"}},
+		},
+
 		"GET /messages": pages(303, 200, 200, 200, 403, 200, 403),
 		"POST /messages": {
 			status: [callers]int{303, 403, 303, 303, 403, 402, 403}, form: url.Values{"to": {"+447400123456"}, "body": {"Hello"}, "key": {uuid.NewString()}},
@@ -178,7 +196,8 @@ func matrix(f fixture) map[string]rule {
 		"POST /messages/quote": {
 			status: [callers]int{303, 403, 200, 200, 403, 200, 403}, form: url.Values{"to": {"+447400123456"}, "body": {"Hello"}},
 		},
-		"GET /messages/{id}": {status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: f.message.String(), table: "messages"},
+		"GET /messages/{id}":              {status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: f.message.String(), table: "messages"},
+		"GET /messages/{id}/conversation": {status: [callers]int{303, 200, 200, 200, 403, 404, 403}, id: f.message.String(), table: "messages"},
 
 		"GET /knowledge": pages(303, 200, 200, 200, 403, 200, 403),
 		"POST /knowledge/search": {
@@ -285,6 +304,16 @@ func matrix(f fixture) map[string]rule {
 		"POST /api/v1/holds/{id}/void": {
 			status: [callers]int{401, 403, 200, 200, 403, 404, 200}, id: f.voided.String(), table: "holds", form: url.Values{"json": {`{}`}},
 		},
+		"GET /api/v1/messages":      pages(401, 200, 200, 200, 403, 200, 200),
+		"GET /api/v1/messages/{id}": {status: [callers]int{401, 200, 200, 200, 403, 404, 200}, id: f.message.String(), table: "messages"},
+		"GET /api/v1/calls":         pages(401, 200, 200, 200, 403, 200, 200),
+		"POST /api/v1/calls": { // nobody was told about Harbour's agent yet, and the other one has none
+			status: [callers]int{401, 403, 409, 409, 403, 409, 409}, form: url.Values{"json": {`{"to":"+447400123456"}`}},
+		},
+		"GET /api/v1/calls/{id}": {status: [callers]int{401, 200, 200, 200, 403, 404, 200}, id: callID, table: "calls"},
+		"POST /api/v1/calls/{id}/hangup": {
+			status: [callers]int{401, 403, 200, 200, 403, 404, 200}, id: callID, table: "calls", form: url.Values{"json": {`{}`}},
+		},
 		"POST /api/v1/messages": {
 			status: [callers]int{401, 403, 201, 201, 403, 402, 201}, form: url.Values{"json": {`{"to":"+447400123456","body":"Hello"}`}},
 		},
@@ -355,6 +384,7 @@ const (
 	numberID = "0197c5a0-0000-7000-8000-000000000123"
 	agentID  = "0197c5a0-0000-7000-8000-0000000000a9"
 	callerID = "0197c5a0-0000-7000-8000-00000000ca11"
+	callID   = "0197c5a0-0000-7000-8000-0000000ca115"
 )
 
 // agentValues is the form of an agent as people send it, with further fields as name, value pairs.
@@ -549,7 +579,7 @@ func (f fixture) keepNumber() {
 		 VALUES ('` + callerID + `', $1, '+447400123456', 'waiting', 'AC1', 'system:test', now())
 		 ON CONFLICT (id) DO UPDATE SET state = 'waiting', ended_at = NULL WHERE caller_ids.state <> 'waiting'`,
 		`INSERT INTO calls (id, org_id, direction, number_id, our_number, party, state, ceiling_seconds, covered_seconds, key, fingerprint, actor, created_at, ended_at)
-		 VALUES ('0197c5a0-0000-7000-8000-0000000ca115', $1, 'inbound', '0197c5a0-0000-7000-8000-000000000123', '+447400123456', '+447400123999', 'refused', 0, 0,
+		 VALUES ('` + callID + `', $1, 'inbound', '0197c5a0-0000-7000-8000-000000000123', '+447400123456', '+447400123999', 'refused', 0, 0,
 		         'fixture', sha256('fixture'), 'system:test', now(), now()) ON CONFLICT DO NOTHING`,
 		`INSERT INTO inbound_messages (id, org_id, number_id, sid, sender, recipient, body, meaning, received_at)
 		 VALUES ('0197c5a0-0000-7000-8000-0000000e5a9e', $1, '0197c5a0-0000-7000-8000-000000000123', 'SM1', '+447400123999', '+447400123456', 'Hello', 'none', now()) ON CONFLICT DO NOTHING`,
@@ -902,10 +932,6 @@ func TestRowsOfOthersDoNotExist(t *testing.T) {
 			_, err := f.numbers.Number(t.Context(), who.OrgID, uuid.MustParse(numberID))
 			return err
 		},
-		"GET /messages/{id}": func(who auth.Identity) error {
-			_, err := f.deps.Messages.Message(t.Context(), who.OrgID, f.message)
-			return err
-		},
 		"GET /knowledge/documents/{id}/delete": func(who auth.Identity) error {
 			f.keepDocument()
 			_, err := f.deps.Knowledge.Document(t.Context(), who.OrgID, f.document)
@@ -961,6 +987,26 @@ func TestRowsOfOthersDoNotExist(t *testing.T) {
 		_, err := f.agents.CallerID(t.Context(), who.OrgID, uuid.MustParse(callerID))
 		return err
 	}
+	call := uuid.MustParse(callID)
+	behind["GET /calls/{id}"] = func(who auth.Identity) error {
+		_, err := f.deps.Calls.Call(t.Context(), who.OrgID, call)
+		return err
+	}
+	behind["GET /calls/{id}/erase"], behind["GET /api/v1/calls/{id}"] = behind["GET /calls/{id}"], behind["GET /calls/{id}"]
+	behind["POST /calls/{id}/hangup"] = func(who auth.Identity) error {
+		_, err := f.deps.Calls.Hangup(t.Context(), who.OrgID, call, who.Actor())
+		return err
+	}
+	behind["POST /api/v1/calls/{id}/hangup"] = behind["POST /calls/{id}/hangup"]
+	behind["POST /calls/{id}/erase"] = func(who auth.Identity) error {
+		_, err := f.deps.Calls.EraseCall(t.Context(), who.OrgID, call, who.Actor())
+		return err
+	}
+	behind["GET /messages/{id}"] = func(who auth.Identity) error {
+		_, err := f.deps.Messages.Text(t.Context(), who.OrgID, f.message)
+		return err
+	}
+	behind["GET /messages/{id}/conversation"], behind["GET /api/v1/messages/{id}"] = behind["GET /messages/{id}"], behind["GET /messages/{id}"]
 	behind["GET /caller-ids/{id}/remove"] = behind["GET /caller-ids/{id}"]
 	behind["POST /caller-ids/{id}/remove"] = func(who auth.Identity) error {
 		f.keepNumber()

@@ -248,6 +248,13 @@ func (a *app) transaction(w http.ResponseWriter, r *http.Request, v *visit) erro
 		}
 		p.Message = idText(message)
 	}
+	if e.Use != nil && e.Use.Source == wallet.SourceCall {
+		call, err := a.Calls.PaidBy(r.Context(), v.who.OrgID, e.Use.ID)
+		if err != nil {
+			return err
+		}
+		p.Call = idText(call)
+	}
 	return a.render(w, r, http.StatusOK, views.TransactionDetail(p))
 }
 

@@ -40,7 +40,9 @@ func (a *app) twilioStatus(w http.ResponseWriter, r *http.Request, _ *visit) err
 		return err
 	}
 	f := r.PostForm
-	err := a.Messages.StatusChanged(r.Context(), r.URL.Query().Get("message"), f.Get("MessageSid"), f.Get("MessageStatus"), f.Get("ErrorCode"))
+	err := a.Messages.StatusChanged(r.Context(), r.URL.Query().Get("message"), telephony.Status{
+		SID: f.Get("MessageSid"), Status: f.Get("MessageStatus"), ErrorCode: f.Get("ErrorCode"), AccountSID: f.Get("AccountSid"),
+	})
 	if err != nil {
 		return err
 	}

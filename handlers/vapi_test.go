@@ -26,7 +26,8 @@ func TestVapiWebhook(t *testing.T) {
 		status        int
 		answer        string
 	}{
-		"genuine":            {[]string{"Bearer " + vapiSecret}, status(uuid.NewString()), http.StatusOK, "{}"},
+		"genuine":            {[]string{"Bearer " + vapiSecret}, `{"message":{"type":"hang","call":{"id":"x"}}}`, http.StatusOK, "{}"},
+		"of no call":         {[]string{"Bearer " + vapiSecret}, status(uuid.NewString()), http.StatusNotFound, "There is no such call."},
 		"who answers":        {[]string{"Bearer " + vapiSecret}, `{"message":{"type":"assistant-request","call":{"id":"c1","phoneNumberId":"v0"}}}`, http.StatusOK, `"error":"This number is not in use."`},
 		"another kind":       {[]string{"Bearer " + vapiSecret}, `{"message":{"type":"speech-update"}}`, http.StatusOK, "{}"},
 		"no secret":          {nil, status("x"), http.StatusUnauthorized, ""},

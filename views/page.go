@@ -61,6 +61,7 @@ var sitePages = []ui.NavItem{
 	{Label: "Wallet", Href: "/wallet", Icon: ui.IconWallet},
 	{Label: "Numbers", Href: "/numbers", Icon: ui.IconNumber},
 	{Label: "Agents", Href: "/agents", Icon: ui.IconAgent},
+	{Label: "Calls", Href: "/calls", Icon: ui.IconPhone},
 	{Label: "Messages", Href: "/messages", Icon: ui.IconMessage},
 	{Label: "Knowledge", Href: "/knowledge", Icon: ui.IconKnowledge},
 }
@@ -161,9 +162,23 @@ const (
 	// FragmentCallerIDs is the list of numbers that may be shown, FragmentCallerID how one of them stands.
 	FragmentCallerIDs Fragment = "caller-ids"
 	FragmentCallerID  Fragment = "caller-id"
+	// FragmentCalls is the list of calls with its form, FragmentCallRows without it, FragmentCallsStatus the sentence that readers hear
+	// then (it swaps itself into its place), FragmentCall how one stands, FragmentPlaceCall the form for one, and FragmentPlaceCost
+	// what the call in it may come to.
+	FragmentCalls       Fragment = "calls"
+	FragmentCallRows    Fragment = "call-rows"
+	FragmentCallsStatus Fragment = "calls-status"
+	FragmentCall        Fragment = "call"
+	FragmentPlaceCall   Fragment = "place-call"
+	FragmentPlaceCost   Fragment = "place-cost"
 	// FragmentCompose is the form for a text, and FragmentMessageQuote what the text in it would cost.
-	FragmentCompose      Fragment = "compose"
-	FragmentMessageQuote Fragment = "message-quote"
+	FragmentCompose Fragment = "compose"
+	// FragmentMessages is the list of texts with its form, FragmentMessageRows without it, and FragmentMessagesStatus the sentence
+	// that readers hear then. It swaps itself into its place.
+	FragmentMessages       Fragment = "messages"
+	FragmentMessageRows    Fragment = "message-rows"
+	FragmentMessagesStatus Fragment = "messages-status"
+	FragmentMessageQuote   Fragment = "message-quote"
 )
 
 // Part renders the named parts of a page alone, in the order of the page.

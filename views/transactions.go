@@ -329,8 +329,8 @@ type TransactionPage struct {
 	TopUp                 *TransactionTopUp
 	Reversal              *TransactionReversal
 	Use                   *TransactionUse
-	// Message is the text that this is about, where one is known.
-	Message string
+	// Message is the text that this is about, Call the call, where one is known.
+	Message, Call string
 }
 
 // number is its place in the wallet's history.

@@ -167,7 +167,7 @@ func (a *app) lookUp(ctx context.Context, l telephony.Lookup) (telephony.Found, 
 	if err != nil {
 		return telephony.Found{}, err
 	}
-	found := telephony.Found{Amount: answer.Amount, Repeated: answer.Repeated}
+	found := telephony.Found{Amount: answer.Amount, Hold: answer.Hold, Repeated: answer.Repeated}
 	for _, h := range answer.Hits {
 		found.Passages = append(found.Passages, h.Text)
 	}

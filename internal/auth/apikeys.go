@@ -37,13 +37,15 @@ const (
 	KnowledgeRead
 	AgentsRead
 	AgentsWrite
+	CallsRead
+	MessagesRead
 
 	NoScopes  Scopes = 0
-	AllScopes        = WalletRead | HoldsWrite | MessagesWrite | CallsWrite | NumbersRead | NumbersWrite | KnowledgeRead | AgentsRead | AgentsWrite
+	AllScopes        = WalletRead | HoldsWrite | MessagesWrite | CallsWrite | NumbersRead | NumbersWrite | KnowledgeRead | AgentsRead | AgentsWrite | CallsRead | MessagesRead
 )
 
 // ScopeNames are all scopes as people write them, in order; the first is 1<<0.
-var ScopeNames = []string{"wallet:read", "holds:write", "messages:write", "calls:write", "numbers:read", "numbers:write", "knowledge:read", "agents:read", "agents:write"}
+var ScopeNames = []string{"wallet:read", "holds:write", "messages:write", "calls:write", "numbers:read", "numbers:write", "knowledge:read", "agents:read", "agents:write", "calls:read", "messages:read"}
 
 // Has reports whether all of want are in s.
 func (s Scopes) Has(want Scopes) bool { return s&want == want }
@@ -80,7 +82,7 @@ func (r Role) scopes() Scopes {
 	case RoleOwner, RoleMember:
 		return AllScopes
 	case RoleViewer:
-		return WalletRead | NumbersRead | KnowledgeRead | AgentsRead
+		return WalletRead | NumbersRead | KnowledgeRead | AgentsRead | CallsRead | MessagesRead
 	}
 	return NoScopes
 }

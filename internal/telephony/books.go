@@ -35,6 +35,13 @@ var textInvariants = []wallet.Invariant{
 		                OR m.state IN ('queued', 'sending') AND h.state NOT IN ('open', 'in_flight', 'expired')`,
 	},
 	{
+		Name: "texts-show-their-own-number", Promise: "a text that goes out from an organisation's own number shows that number, and no other organisation's",
+		Count: `SELECT count(*) FROM messages WHERE number_id IS NOT NULL`,
+		Violations: `SELECT format('text %s of %s shows %s; number %s of %s', m.id, m.org_id, m.sender, n.phone_number, n.org_id)
+		             FROM messages m LEFT JOIN numbers n ON n.id = m.number_id
+		             WHERE m.number_id IS NOT NULL AND (n.org_id, n.phone_number) IS DISTINCT FROM (m.org_id, m.sender)`,
+	},
+	{
 		Name: "texts-have-holds", Promise: "every hold made for a text has its text",
 		Count: `SELECT count(*) FROM holds WHERE source = 'message'`,
 		Violations: `SELECT format('hold %s', h.id) FROM holds h LEFT JOIN messages m ON m.hold_id = h.id

@@ -3,7 +3,6 @@ package telephony
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -47,14 +46,19 @@ func (s *Messages) genuine(ctx context.Context, path string, form url.Values, si
 	return signed.Validate(s.o.BaseURL+path, params, signature), nil
 }
 
+// Status is what Twilio says of a text: by Twilio's name for it, in one of Twilio's words, with the number of what went wrong.
+type Status struct{ SID, Status, ErrorCode, AccountSID string }
+
 // StatusChanged takes Twilio's word on how a text goes on. It is safe to repeat and to come in any order. A text that we do
-// not know is no error: it is nobody's here.
+// not know is no error: it is nobody's here. Forbidden where an account speaks of a text that was not sent from it: who has a
+// token of their own must not say what became of another's text, nor of what their own cost. So the word of a customer's own
+// account only has Twilio asked.
 //
 // The text is named by the address that we gave Twilio for it, so nothing is lost that comes before the answer to our
 // request was stored; and what never comes is asked for by the sweeper. So there is never a reason to have Twilio come
 // again, which it does not do for a status anyway.
-func (s *Messages) StatusChanged(ctx context.Context, message, sid, status, code string) error {
-	outcome, err := s.statusChanged(ctx, message, sid, status, code)
+func (s *Messages) StatusChanged(ctx context.Context, message string, said Status) error {
+	outcome, err := s.statusChanged(ctx, message, said)
 	if err != nil {
 		outcome = "failed"
 	}
@@ -62,24 +66,30 @@ func (s *Messages) StatusChanged(ctx context.Context, message, sid, status, code
 	return err
 }
 
-func (s *Messages) statusChanged(ctx context.Context, message, sid, status, code string) (outcome string, err error) {
+func (s *Messages) statusChanged(ctx context.Context, message string, said Status) (outcome string, err error) {
+	sid, status := said.SID, said.Status
 	id, err := uuid.Parse(message)
 	if err != nil || sid == "" {
 		return "", fault.New(fault.Malformed, "This names no message.")
 	}
-	var org uuid.UUID
-	err = s.o.DB.InSystemTx(ctx, "a status of a text, before it is known whose it is", func(ctx context.Context, tx *db.Tx) error {
-		return tx.GetContext(ctx, &org, `SELECT org_id FROM messages WHERE id = $1`, id)
-	})
-	if errors.Is(err, sql.ErrNoRows) {
+	of, found, err := s.subjectOf(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	if !found {
 		s.o.Log.WarnContext(ctx, "Twilio speaks of a text that is not here", "message", id, "sid", sid, "status", status)
 		return "unknown", nil
 	}
-	if err != nil {
-		return "", fmt.Errorf("couldn't find the text: %w", err)
+	if !s.speaks(of, said.AccountSID) {
+		s.o.Log.WarnContext(ctx, "an account speaks of a text that was not sent from it", "message", id, "account_sid", said.AccountSID)
+		return "", fault.New(fault.Forbidden, "This account has no such text.")
+	}
+	org := of.OrgID
+	if of.Kind.String == string(BYOC) {
+		return s.askInstead(ctx, org, id)
 	}
 	n := news{state: stateOf(status), sid: sid}
-	if number, err := strconv.Atoi(code); err == nil {
+	if number, err := strconv.Atoi(said.ErrorCode); err == nil {
 		n.code = number
 	}
 	if n.state == Undelivered || n.state == Failed {
@@ -100,6 +110,20 @@ func (s *Messages) statusChanged(ctx context.Context, message, sid, status, code
 		return "given_up", nil
 	}
 	return "known", nil
+}
+
+// askInstead asks Twilio about a text whose status somebody told who has the account's token. One whose name at Twilio is not
+// stored yet is found by the sweeper.
+func (s *Messages) askInstead(ctx context.Context, org, id uuid.UUID) (outcome string, err error) {
+	m, err := s.Message(ctx, org, id)
+	if err != nil || !m.SID.Valid || m.State != Sent {
+		return "known", err
+	}
+	moved, err := s.askAbout(context.WithoutCancel(ctx), m)
+	if moved {
+		return "moved", err
+	}
+	return "known", err
 }
 
 // Inbound is a text that somebody sent to a number of ours.
@@ -208,8 +232,14 @@ func optedOut(ctx context.Context, tx *db.Tx, sender, recipient string) (out boo
 	return out, nil
 }
 
-// optOut notes that a person does not want texts from a sender.
-func (s *Messages) optOut(ctx context.Context, sender, recipient, word string) error {
+// optOut notes that the person to whom a text was does not want texts from its sender.
+func (s *Messages) optOut(ctx context.Context, m Message, word string) error {
+	sender, recipient := m.Sender, m.Recipient
+	if m.NumberID.Valid { // the organisation's own, and its alone
+		return s.o.DB.InTx(ctx, []uuid.UUID{m.OrgID}, func(ctx context.Context, tx *db.Tx) error {
+			return optOutIn(ctx, tx, uuid.NullUUID{UUID: m.OrgID, Valid: true}, sender, recipient, word)
+		})
+	}
 	return s.o.DB.InSystemTx(ctx, "an opt-out from the sender that all share", func(ctx context.Context, tx *db.Tx) error {
 		return optOutIn(ctx, tx, uuid.NullUUID{}, sender, recipient, word)
 	})

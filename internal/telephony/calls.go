@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/lib/pq"
 
 	"ringfence/db"
 	"ringfence/internal/audit"
@@ -101,10 +102,15 @@ type Call struct {
 	HangupWhy HangupWhy  `db:"hangup_why"`
 	// Transcript is what was said, RecordingURL where it can be heard: an https address at Vapi, or empty. Both are gone when
 	// ErasedAt is set.
-	Transcript   string     `db:"transcript"`
-	RecordingURL string     `db:"recording_url"`
-	ReportedAt   *time.Time `db:"reported_at"`
-	ErasedAt     *time.Time `db:"erased_at"`
+	Transcript   string `db:"transcript"`
+	RecordingURL string `db:"recording_url"`
+	// Recorded says that it was to be recorded, and Consent what the agent was to say first, when it was placed or taken.
+	Recorded bool   `db:"recorded"`
+	Consent  string `db:"consent"`
+	// LookupHolds are by which what was looked up in it was paid for.
+	LookupHolds pq.StringArray `db:"lookup_holds"`
+	ReportedAt  *time.Time     `db:"reported_at"`
+	ErasedAt    *time.Time     `db:"erased_at"`
 	// Repeated says that an earlier request with the same key made it. It is not stored.
 	Repeated bool `db:"-"`
 
@@ -124,7 +130,7 @@ type Call struct {
 const callColumns = `c.id, c.org_id, c.direction, c.number_id, c.agent_id, coalesce((SELECT a.name FROM agents a WHERE a.id = c.agent_id), '') AS agent_name,
 	c.our_number, c.party, c.state, c.hold_id, c.amount_pence, c.lookups, c.lookups_pence, c.ceiling_seconds, c.covered_seconds, c.seconds, c.vapi_id,
 	c.ended_reason, c.note, c.cost_micros, c.actor, c.created_at, c.started_at, c.ended_at, c.hangup_at, c.hangup_why, c.transcript, c.recording_url,
-	c.reported_at, c.erased_at, c.fingerprint, c.control_url, c.provider_sid, c.asked_at, c.accepted_at, c.heard_at, c.missing_at, c.ending_at,
+	c.recorded, c.consent, c.lookup_holds, c.reported_at, c.erased_at, c.fingerprint, c.control_url, c.provider_sid, c.asked_at, c.accepted_at, c.heard_at, c.missing_at, c.ending_at,
 	c.look_at, c.fund_at, c.looks,
 	coalesce((SELECT CASE WHEN h.state IN ('open', 'in_flight') THEN h.amount_pence ELSE 0 END FROM holds h WHERE h.id = c.hold_id), 0) AS held_pence`
 
@@ -161,6 +167,8 @@ type Lookup struct {
 type Found struct {
 	Passages []string
 	Amount   money.Pence
+	// Hold is what paid for it.
+	Hold uuid.UUID
 	// Repeated says that it was asked and paid for before.
 	Repeated bool
 }
@@ -336,9 +344,11 @@ func (s *Calls) queue(ctx context.Context, r PlaceRequest) (c Call, err error) {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `
-			INSERT INTO calls (id, org_id, direction, number_id, agent_id, our_number, party, state, hold_id, ceiling_seconds, covered_seconds, key, fingerprint, actor, created_at, look_at)
-			VALUES ($1, $2, 'outbound', $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $11, $12, $13, $14)`,
-			id, r.OrgID, n.ID, a.ID, n.PhoneNumber, r.To, hold.ID, ceiling, firstHold, r.Key, sum[:], r.Actor, tx.Now, tx.Now.Add(placedWithin)); err != nil {
+			INSERT INTO calls (id, org_id, direction, number_id, agent_id, our_number, party, state, hold_id, ceiling_seconds, covered_seconds, key, fingerprint, actor, created_at, look_at,
+			                   recorded, consent)
+			VALUES ($1, $2, 'outbound', $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+			id, r.OrgID, n.ID, a.ID, n.PhoneNumber, r.To, hold.ID, ceiling, firstHold, r.Key, sum[:], r.Actor, tx.Now, tx.Now.Add(placedWithin),
+			a.Recorded, a.Consent); err != nil {
 			return fmt.Errorf("couldn't store the call: %w", err)
 		}
 		if c, _, err = readCall(ctx, tx, `WHERE c.id = $1`, id); err != nil {
@@ -578,6 +588,26 @@ func (c *Call) refusal() error {
 // log tells what went wrong with a call, in ids.
 func (s *Calls) log(ctx context.Context, c Call, what string, err error) {
 	s.o.Log.WarnContext(ctx, what, "call", c.ID, "org_id", c.OrgID, "state", c.State, "error", err)
+}
+
+// PaidBy gives the call that a hold of the organisation's pays for; uuid.Nil where it pays for none.
+func (s *Calls) PaidBy(ctx context.Context, org, hold uuid.UUID) (id uuid.UUID, err error) {
+	err = s.o.DB.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
+		err := tx.GetContext(ctx, &id, `SELECT id FROM calls WHERE hold_id = $2 AND org_id = $1`, org, hold)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("couldn't look for the call: %w", err)
+	}
+	return id, nil
+}
+
+// Story gives what was done with a call of the organisation's, oldest first; nothing for another's.
+func (s *Calls) Story(ctx context.Context, org, id uuid.UUID) ([]Event, error) {
+	return storyOf(ctx, s.o.DB, org, "call:"+id.String())
 }
 
 // Call gives one call of an organisation; NotFound for another's.

@@ -190,6 +190,46 @@ func (s *Calls) eraseLater(ctx context.Context, org, id uuid.UUID, done bool) er
 	})
 }
 
+// EraseCall erases what was said in one call, here, and has Vapi forget it with the next sweep. Who it was with, when, and what
+// it cost stays. It is safe to repeat.
+//
+// Faults: NotFound for another organisation's; Conflict with the code "under_way" while it goes on.
+func (s *Calls) EraseCall(ctx context.Context, org, id uuid.UUID, actor audit.Actor) (c Call, err error) {
+	err = s.o.DB.InTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
+		var found bool
+		if c, found, err = readCall(ctx, tx, `WHERE c.org_id = $1 AND c.id = $2 FOR NO KEY UPDATE OF c`, org, id); err != nil {
+			return err
+		}
+		switch {
+		case !found:
+			return errNoCall()
+		case !c.State.Ended():
+			return &fault.Error{Kind: fault.Conflict, Code: "under_way", Public: "This call goes on. What is said in it can be erased when it has ended."}
+		case c.ErasedAt != nil:
+			return nil
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE calls SET transcript = '', recording_url = '', erased_at = $2 WHERE id = $1`, id, tx.Now); err != nil {
+			return fmt.Errorf("couldn't erase what was said: %w", err)
+		}
+		if err := c.record(ctx, tx, "call.erased", actor, nil); err != nil {
+			return err
+		}
+		c, _, err = readCall(ctx, tx, `WHERE c.id = $1`, id)
+		return err
+	})
+	return c, err
+}
+
+// EraseDue is when what was said in a call is erased at the latest: so many days after it ended. nil while it goes on, and
+// where it is gone already.
+func (c *Call) EraseDue(days int) *time.Time {
+	if c.EndedAt == nil || c.ErasedAt != nil {
+		return nil
+	}
+	due := c.EndedAt.Add(time.Duration(days) * 24 * time.Hour)
+	return &due
+}
+
 // Erased says what was erased about one person.
 type Erased struct{ Calls, Messages, Inbound, Holds int64 }
 

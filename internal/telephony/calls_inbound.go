@@ -176,6 +176,7 @@ func (s *Calls) incomingIn(ctx context.Context, tx *db.Tx, org, number uuid.UUID
 	}
 	if found {
 		c.AgentID = uuid.NullUUID{UUID: a.ID, Valid: true}
+		c.Recorded, c.Consent = a.Recorded, a.Consent
 	}
 	switch {
 	case n.State != NumberActive:
@@ -231,10 +232,10 @@ func (s *Calls) storeIncoming(ctx context.Context, tx *db.Tx, c *Call) (err erro
 	}
 	if _, err := tx.ExecContext(ctx, `
 		INSERT INTO calls (id, org_id, direction, number_id, agent_id, our_number, party, state, hold_id, ceiling_seconds, covered_seconds, vapi_id, control_url, provider_sid,
-		                   note, key, fingerprint, actor, created_at, asked_at, accepted_at, heard_at, look_at, ended_at)
-		VALUES ($1, $2, 'inbound', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $11, $15, $16, $17, $18, $18, $18, $19, $20)`,
+		                   note, key, fingerprint, actor, created_at, asked_at, accepted_at, heard_at, look_at, ended_at, recorded, consent)
+		VALUES ($1, $2, 'inbound', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $11, $15, $16, $17, $18, $18, $18, $19, $20, $21, $22)`,
 		c.ID, c.OrgID, c.NumberID, c.AgentID, c.OurNumber, c.Party, c.State, c.HoldID, c.Ceiling, c.Covered, c.VapiID, c.ControlURL, c.ProviderSID,
-		c.Note, sum[:], c.Actor, tx.Now, asked, look, ended); err != nil {
+		c.Note, sum[:], c.Actor, tx.Now, asked, look, ended, c.Recorded, c.Consent); err != nil {
 		return fmt.Errorf("couldn't store the call: %w", err)
 	}
 	action := "call.accepted"

@@ -279,11 +279,16 @@ func TestForeignMessages(t *testing.T) {
 		"no call":               report(``),
 		"unknown":               report(`"id":"` + uuid.NewString() + `"`),
 		"unknown with our name": report(`"id":"` + uuid.NewString() + `","name":"` + uuid.NewString() + `"`),
-		"our name, another id":  report(`"id":"` + uuid.NewString() + `","name":"` + c.ID.String() + `"`),
-		"our id, their number":  report(`"id":"` + at.ID + `","phoneNumberId":"` + p.theirs.VapiID.String + `","assistantId":"` + theirs.AssistantID.String + `"`),
-		"another kind":          []byte(`{"message":{"type":"transcript","call":{"id":"` + at.ID + `"}}}`),
 		"NUL":                   report(`"id":"a\u0000b"`),
 		"metadata of no kind":   report(`"id":"` + uuid.NewString() + `","assistantOverrides":{"metadata":[1]}`),
+	} {
+		_, err := p.FromVapi(t.Context(), body)
+		wantFault(t, what, err, fault.NotFound, "")
+	}
+	for what, body := range map[string][]byte{
+		"our name, another id": report(`"id":"` + uuid.NewString() + `","name":"` + c.ID.String() + `"`),
+		"our id, their number": report(`"id":"` + at.ID + `","phoneNumberId":"` + p.theirs.VapiID.String + `","assistantId":"` + theirs.AssistantID.String + `"`),
+		"another kind":         []byte(`{"message":{"type":"transcript","call":{"id":"` + at.ID + `"}}}`),
 	} {
 		answer, err := p.FromVapi(t.Context(), body)
 		if b, _ := json.Marshal(answer); err != nil || string(b) != "{}" {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"ringfence/internal/audit"
+	"ringfence/internal/fault"
 	"ringfence/internal/sandbox"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
@@ -33,11 +34,15 @@ func TestCallsAtSandbox(t *testing.T) {
 			return
 		}
 		answer, err := calls.FromVapi(r.Context(), body)
-		if err != nil {
+		switch {
+		case fault.Is(err, fault.NotFound): // a call that comes in rings while we are asked who takes it
+			http.Error(w, err.Error(), http.StatusNotFound)
+		case err != nil:
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
+		default:
+			_ = json.NewEncoder(w).Encode(answer)
 		}
-		_ = json.NewEncoder(w).Encode(answer)
 		var m struct {
 			Message struct{ Type, Status string }
 		}

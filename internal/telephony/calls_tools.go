@@ -14,7 +14,6 @@ import (
 	"ringfence/db"
 	"ringfence/internal/audit"
 	"ringfence/internal/fault"
-	"ringfence/internal/money"
 )
 
 const (
@@ -164,7 +163,7 @@ func (s *Calls) lookUp(ctx context.Context, c Call, t vapiToolCall, r toolResult
 		return r
 	}
 	if !found.Repeated {
-		if err := s.countLookup(ctx, c, found.Amount); err != nil {
+		if err := s.countLookup(ctx, c, found); err != nil {
 			s.log(ctx, c, "couldn't count a look-up", err) // it is paid for all the same, and the ledger has it
 		}
 	}
@@ -177,9 +176,11 @@ func (s *Calls) lookUp(ctx context.Context, c Call, t vapiToolCall, r toolResult
 }
 
 // countLookup adds a look-up to what the call has cost.
-func (s *Calls) countLookup(ctx context.Context, c Call, amount money.Pence) error {
+func (s *Calls) countLookup(ctx context.Context, c Call, found Found) error {
 	return s.o.DB.InTx(ctx, []uuid.UUID{c.OrgID}, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := tx.ExecContext(ctx, `UPDATE calls SET lookups = lookups + 1, lookups_pence = lookups_pence + $2 WHERE id = $1`, c.ID, amount); err != nil {
+		if _, err := tx.ExecContext(ctx, `
+			UPDATE calls SET lookups = lookups + 1, lookups_pence = lookups_pence + $2, lookup_holds = CASE WHEN $3::uuid IS NULL THEN lookup_holds ELSE lookup_holds || $3::uuid END WHERE id = $1`,
+			c.ID, found.Amount, uuid.NullUUID{UUID: found.Hold, Valid: found.Hold != uuid.Nil}); err != nil {
 			return fmt.Errorf("couldn't count the look-up: %w", err)
 		}
 		return nil

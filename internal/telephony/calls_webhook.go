@@ -69,10 +69,10 @@ func (s *Calls) Genuine(authorization string) bool {
 }
 
 // FromVapi takes a message of Vapi's, which Genuine was asked about before, and gives what Vapi is answered: a value for JSON.
-// Messages may come more than once and in any order. What is not about a call of ours changes nothing, and is no error: it is
-// nobody's here. An error is something that Vapi should come again with.
+// Messages may come more than once and in any order. What is not about a call of ours changes nothing. An error that is no fault
+// is something that Vapi should come again with.
 //
-// Faults: Malformed for what is no message.
+// Faults: Malformed for what is no message; NotFound for how a call goes on that is not here.
 func (s *Calls) FromVapi(ctx context.Context, body []byte) (answer any, err error) {
 	var posted struct {
 		Message vapiMessage `json:"message"`
@@ -89,11 +89,13 @@ func (s *Calls) FromVapi(ctx context.Context, body []byte) (answer any, err erro
 	case m.Type == messageWho:
 		answer, outcome = s.answer(ctx, m)
 	case m.Type == messageStatus, m.Type == messageReport:
-		outcome, err = s.told(ctx, m)
+		if outcome, err = s.told(ctx, m); outcome == callUnknown {
+			err = errNoCall()
+		}
 	case m.Type == messageTools:
 		answer, outcome, err = s.useTools(ctx, m)
 	}
-	if err != nil {
+	if err != nil && outcome != callUnknown {
 		outcome = "failed"
 	}
 	kind := m.Type
@@ -141,6 +143,9 @@ func firstMoment(times ...string) *time.Time {
 	return nil
 }
 
+// callUnknown is what came of a message about a call that is not here.
+const callUnknown = "unknown"
+
 // told takes Vapi's word on how a call goes on.
 func (s *Calls) told(ctx context.Context, m vapiMessage) (outcome string, err error) {
 	org, id, outcome, err := s.whose(ctx, m)
@@ -180,7 +185,7 @@ func (s *Calls) stopStray(ctx context.Context, c Call, m vapiMessage) {
 // on a number that the call is not on.
 func (s *Calls) whose(ctx context.Context, m vapiMessage) (org, id uuid.UUID, outcome string, err error) {
 	if !vapiName.MatchString(m.Call.ID) {
-		return org, id, "unknown", nil
+		return org, id, callUnknown, nil
 	}
 	var row struct {
 		ID     uuid.UUID      `db:"id"`
@@ -197,7 +202,7 @@ func (s *Calls) whose(ctx context.Context, m vapiMessage) (org, id uuid.UUID, ou
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		s.o.Log.WarnContext(ctx, "Vapi speaks of a call that is not here", "vapi_id", cut(m.Call.ID, 64), "type", m.Type)
-		return org, id, "unknown", nil
+		return org, id, callUnknown, nil
 	}
 	if err != nil {
 		return org, id, "", fmt.Errorf("couldn't find the call: %w", err)

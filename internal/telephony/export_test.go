@@ -20,7 +20,10 @@ func (s *Messages) Queue(ctx context.Context, r SendRequest) (Message, error) {
 }
 
 // Take is the second step alone: in flight, and Twilio not asked.
-func (s *Messages) Take(ctx context.Context, m Message) error { return s.take(ctx, m) }
+func (s *Messages) Take(ctx context.Context, m Message) error {
+	_, err := s.take(ctx, m)
+	return err
+}
 
 // SaveCredential seals a token for an organisation, as buying a number or its owner does.
 func (v *Vault) SaveCredential(ctx context.Context, d *db.DB, org uuid.UUID, kind Kind, sid, token string) (c Credential, err error) {

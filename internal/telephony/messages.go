@@ -48,15 +48,17 @@ func (s State) ended() bool { return s == Delivered || s == Undelivered || s == 
 
 // Message is one text.
 type Message struct {
-	ID        uuid.UUID `db:"id"`
-	OrgID     uuid.UUID `db:"org_id"`
-	Sender    string    `db:"sender"`
-	Recipient string    `db:"recipient"`
-	Body      string    `db:"body"`
-	Encoding  Encoding  `db:"encoding"`
-	Segments  int64     `db:"segments"`
-	State     State     `db:"state"`
-	HoldID    uuid.UUID `db:"hold_id"`
+	ID     uuid.UUID `db:"id"`
+	OrgID  uuid.UUID `db:"org_id"`
+	Sender string    `db:"sender"`
+	// NumberID is the organisation's own number that it goes out from; not valid: the sender that all share.
+	NumberID  uuid.NullUUID `db:"number_id"`
+	Recipient string        `db:"recipient"`
+	Body      string        `db:"body"`
+	Encoding  Encoding      `db:"encoding"`
+	Segments  int64         `db:"segments"`
+	State     State         `db:"state"`
+	HoldID    uuid.UUID     `db:"hold_id"`
 	// Amount is what the wallet was charged for it and has not been given back, in pence.
 	Amount money.Pence `db:"amount_pence"`
 	// Held is what the wallet has set aside for it, in pence.
@@ -79,7 +81,7 @@ type Message struct {
 	Fingerprint []byte `db:"fingerprint"`
 }
 
-const messageColumns = `m.id, m.org_id, m.sender, m.recipient, m.body, m.encoding, m.segments, m.state, m.hold_id, m.amount_pence, m.sid, m.error_code,
+const messageColumns = `m.id, m.org_id, m.sender, m.number_id, m.recipient, m.body, m.encoding, m.segments, m.state, m.hold_id, m.amount_pence, m.sid, m.error_code,
 	m.note, m.actor, m.created_at, m.asked_at, m.sent_at, m.looked_at, m.ended_at, m.erased_at, m.fingerprint,
 	(SELECT CASE WHEN h.state IN ('open', 'in_flight') THEN h.amount_pence ELSE 0 END FROM holds h WHERE h.id = m.hold_id) AS held_pence`
 
@@ -115,7 +117,7 @@ func New(o Options) (*Messages, error) {
 		return m, nil
 	}
 	if o.Timeout == 0 {
-		o.Timeout = twilioTimeout
+		o.Timeout, m.o.Timeout = twilioTimeout, twilioTimeout
 	}
 	m.signed = client.NewRequestValidator(o.AuthToken)
 	var err error
@@ -145,6 +147,8 @@ type Draft struct {
 	Sender, Recipient string
 	Segments          int64
 	Encoding          Encoding
+	// Own says that the sender is not the one that all share. Whether it is the organisation's is seen when it is sent.
+	Own bool
 }
 
 // Draft checks a text and says how it would travel; nothing is asked of the wallet. Faults: Invalid with the field "to",
@@ -156,7 +160,7 @@ func (s *Messages) Draft(r SendRequest) (Draft, error) {
 		f.Field = "to"
 		return Draft{}, &f
 	}
-	from, err := s.sender(r.From)
+	from, own, err := s.sender(r.From)
 	if err != nil {
 		return Draft{}, err
 	}
@@ -164,7 +168,7 @@ func (s *Messages) Draft(r SendRequest) (Draft, error) {
 		return Draft{}, err
 	}
 	n, encoding := Segments(r.Body)
-	return Draft{Sender: from, Recipient: to, Segments: int64(n), Encoding: encoding}, nil
+	return Draft{Sender: from, Recipient: to, Segments: int64(n), Encoding: encoding, Own: own}, nil
 }
 
 // CheckBody refuses what cannot be a text's words: Invalid with the field "body".
@@ -180,18 +184,20 @@ func CheckBody(body string) error {
 	return nil
 }
 
-// sender is the number that a text goes out from. An organisation has none of its own yet, and another's is never taken.
-func (s *Messages) sender(from string) (string, error) {
+// sender is the number that a text goes out from: the one that all share, or another, which must turn out to be the
+// organisation's own.
+func (s *Messages) sender(from string) (number string, own bool, err error) {
 	if from == "" && s.o.From != "" {
-		return s.o.From, nil
+		return s.o.From, false, nil
 	}
 	if from == "" {
-		return "", fault.Field("from", "Your organisation has no number to send from yet.")
+		return "", false, fault.Field("from", "There is no number that all share here. Say which of yours it goes out from.")
 	}
-	if n, err := wallet.ParseDestination(from); err == nil && n == s.o.From {
-		return n, nil
+	number, err = wallet.ParseDestination(from)
+	if err != nil {
+		return "", false, errNotYourNumber()
 	}
-	return "", fault.Field("from", "This is not a number of your organisation. Leave it empty to use ours.")
+	return number, number != s.o.From, nil
 }
 
 func errOff() error {
@@ -261,6 +267,10 @@ func (s *Messages) queue(ctx context.Context, r SendRequest, d Draft) (m Message
 		if out, err := optedOut(ctx, tx, d.Sender, d.Recipient); err != nil || out {
 			return cmp.Or(err, errOptedOut())
 		}
+		number, err := s.ownSender(ctx, tx, r.OrgID, d)
+		if err != nil {
+			return err
+		}
 		hold, err := s.o.Gates.AuthoriseIn(ctx, tx, wallet.HoldRequest{
 			OrgID: r.OrgID, Action: wallet.ActionSMS, Quantity: d.Segments, Destination: d.Recipient, Source: wallet.SourceMessage,
 			Key: r.Key, Fingerprint: string(sum[:]), Actor: r.Actor, RequestID: r.RequestID,
@@ -275,9 +285,9 @@ func (s *Messages) queue(ctx context.Context, r SendRequest, d Draft) (m Message
 			return fmt.Errorf("hold %s of a text has no text", hold.ID)
 		}
 		if _, err := tx.ExecContext(ctx, `
-			INSERT INTO messages (id, org_id, sender, recipient, body, encoding, segments, state, hold_id, key, fingerprint, actor, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', $8, $9, $10, $11, $12)`,
-			id, r.OrgID, d.Sender, d.Recipient, r.Body, d.Encoding, d.Segments, hold.ID, r.Key, sum[:], r.Actor, tx.Now); err != nil {
+			INSERT INTO messages (id, org_id, sender, recipient, body, encoding, segments, state, hold_id, key, fingerprint, actor, created_at, number_id)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', $8, $9, $10, $11, $12, $13)`,
+			id, r.OrgID, d.Sender, d.Recipient, r.Body, d.Encoding, d.Segments, hold.ID, r.Key, sum[:], r.Actor, tx.Now, number); err != nil {
 			return fmt.Errorf("couldn't store the text: %w", err)
 		}
 		_, err = get(ctx, tx, &m, `WHERE m.id = $1`, id)
@@ -316,7 +326,7 @@ var errTaken = errors.New("the text is in other hands")
 
 // deliver asks Twilio to send a queued text and settles what comes of it. One that is not queued any more is given as it is.
 func (s *Messages) deliver(ctx context.Context, m Message) (Message, error) {
-	err := s.take(ctx, m)
+	at, err := s.take(ctx, m)
 	switch {
 	case errors.Is(err, errTaken), errors.Is(err, db.ErrCommitUnknown):
 		// Of a commit whose reply was lost nobody knows whether it was ours or another's. So Twilio is not asked, and the
@@ -324,12 +334,14 @@ func (s *Messages) deliver(ctx context.Context, m Message) (Message, error) {
 		return s.Message(ctx, m.OrgID, m.ID)
 	case fault.Is(err, fault.Declined): // since it was queued
 		return s.refuse(ctx, m, news{state: Failed, from: Queued, code: codeOptedOut, note: sentence(codeOptedOut)})
+	case fault.Is(err, fault.Conflict) && fault.As(err).Code == codeNumberNotActive: // it is being given back
+		return s.refuse(ctx, m, news{state: Failed, from: Queued, note: noteNumberGone})
 	case fault.Is(err, fault.Conflict): // its hold has ended: it waited for too long, or somebody else has sent it
 		return s.refuse(ctx, m, news{state: Failed, from: Queued, note: noteTooLate})
 	case err != nil:
 		return Message{}, err
 	}
-	created, err := s.twilio.CreateMessage((&api.CreateMessageParams{}).
+	created, err := at.twilio.CreateMessage((&api.CreateMessageParams{}).SetPathAccountSid(at.account).
 		SetTo(m.Recipient).SetFrom(m.Sender).SetBody(m.Body).SetStatusCallback(s.callbackURL(m.ID)))
 	outcome, code := judge(err)
 	if outcome != accepted {
@@ -355,7 +367,11 @@ func (s *Messages) deliver(ctx context.Context, m Message) (Message, error) {
 	case rejected:
 		return s.refuse(ctx, m, news{state: Failed, from: Sending, code: code, note: sentence(code)})
 	case notAsked:
-		return s.refuse(ctx, m, news{state: Failed, from: Sending, note: noteNotAsked})
+		note := noteNotAsked
+		if at.own && code == codeCredential {
+			note = noteOwnRefused
+		}
+		return s.refuse(ctx, m, news{state: Failed, from: Sending, note: note})
 	case unknown:
 	}
 	return s.Message(ctx, m.OrgID, m.ID)
@@ -376,6 +392,8 @@ const (
 	noteNotAsked = "It could not be handed to our provider."
 	noteTooLate  = "It could not be sent in time."
 	noteLost     = "Our provider does not know of it."
+	// noteNumberGone is of a text whose own number was given back before it went out.
+	noteNumberGone = "The number that it was to go out from is not active any more."
 )
 
 // refuse settles a text that was not sent, and gives the fault that says so.
@@ -403,10 +421,11 @@ func (m *Message) refusal() error {
 	}
 }
 
-// take marks the text as being sent and its money as in flight, before Twilio is asked. The recipient may have opted out
-// since it was queued: that is a fault of kind Declined. A hold that has ended is a Conflict.
-func (s *Messages) take(ctx context.Context, m Message) error {
-	return s.o.DB.InTx(ctx, []uuid.UUID{m.OrgID}, func(ctx context.Context, tx *db.Tx) error {
+// take marks the text as being sent and its money as in flight, before Twilio is asked, and says where it is sent. The recipient
+// may have opted out since it was queued: that is a fault of kind Declined. A hold that has ended, or an own number that is not
+// active any more, is a Conflict.
+func (s *Messages) take(ctx context.Context, m Message) (at place, err error) {
+	err = s.o.DB.InTx(ctx, []uuid.UUID{m.OrgID}, func(ctx context.Context, tx *db.Tx) error {
 		if out, err := optedOut(ctx, tx, m.Sender, m.Recipient); err != nil || out {
 			return cmp.Or(err, errOptedOut())
 		}
@@ -417,6 +436,14 @@ func (s *Messages) take(ctx context.Context, m Message) error {
 		if hold.Repeated {
 			return errTaken
 		}
+		if m.NumberID.Valid {
+			if _, err := Usable(ctx, tx, m.OrgID, m.NumberID.UUID); err != nil {
+				return err
+			}
+		}
+		if at, err = s.placeOf(ctx, tx, m); err != nil {
+			return err
+		}
 		res, err := tx.ExecContext(ctx, `UPDATE messages SET state = 'sending', asked_at = $2 WHERE id = $1 AND state = 'queued'`, m.ID, tx.Now)
 		if err != nil {
 			return fmt.Errorf("couldn't mark the text as being sent: %w", err)
@@ -426,6 +453,7 @@ func (s *Messages) take(ctx context.Context, m Message) error {
 		}
 		return nil
 	})
+	return at, err
 }
 
 // callbackURL is where Twilio tells how a text goes on. It names the text, since Twilio may tell before we have stored the
@@ -497,7 +525,7 @@ func (s *Messages) settle(ctx context.Context, m Message, n news) (after Message
 	s.metrics.texts.WithLabelValues(string(after.State)).Inc()
 	if n.code == codeOptedOut {
 		// If this is lost, the next text is refused by Twilio with the same word.
-		if err := s.optOut(ctx, after.Sender, after.Recipient, "told by Twilio"); err != nil {
+		if err := s.optOut(ctx, after, "told by Twilio"); err != nil {
 			s.o.Log.WarnContext(ctx, "an opt-out that Twilio told of could not be stored", "message", after.ID, "error", err)
 		}
 	}
@@ -572,6 +600,14 @@ func (s *Messages) pay(ctx context.Context, tx *db.Tx, m Message, n news, charge
 	return 0, err
 }
 
+// Masked is what stays of a number, in any of the ways in which people write it, when that person is erased.
+func Masked(number string) string {
+	if n, err := wallet.ParseDestination(number); err == nil {
+		number = n
+	}
+	return masked(number)
+}
+
 // masked is a phone number with its middle hidden: enough to know it again.
 func masked(number string) string {
 	if len(number) < 8 {
@@ -587,7 +623,12 @@ func plural(n int64, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// Message gives one text of an organisation; NotFound for another's.
+// Story gives what was done with a text of the organisation's, oldest first; nothing for another's.
+func (s *Messages) Story(ctx context.Context, org, id uuid.UUID) ([]Event, error) {
+	return storyOf(ctx, s.o.DB, org, "message:"+id.String())
+}
+
+// Message gives one text of an organisation that went out; NotFound for another's.
 func (s *Messages) Message(ctx context.Context, org, id uuid.UUID) (m Message, err error) {
 	err = s.o.DB.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
 		found, err := get(ctx, tx, &m, `WHERE m.org_id = $1 AND m.id = $2`, org, id)

@@ -76,7 +76,7 @@ func (s *Messages) validator(ctx context.Context, form url.Values) (*client.Requ
 	if sid == "" || sid == s.o.AccountSID || s.o.Vault == nil {
 		return &s.signed, nil
 	}
-	o, found, err := s.ownerOf(ctx, form.Get("To"), sid)
+	o, found, err := s.signer(ctx, form.Get("From"), form.Get("To"), sid)
 	if err != nil || !found || !o.Credential.Valid {
 		return nil, err
 	}

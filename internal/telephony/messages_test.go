@@ -76,7 +76,7 @@ func newDesk(t *testing.T) *desk {
 			return
 		}
 		f := r.PostForm
-		if err := d.StatusChanged(r.Context(), r.URL.Query().Get("message"), f.Get("MessageSid"), f.Get("MessageStatus"), f.Get("ErrorCode")); err != nil {
+		if err := d.StatusChanged(r.Context(), r.URL.Query().Get("message"), telephony.Status{SID: f.Get("MessageSid"), Status: f.Get("MessageStatus"), ErrorCode: f.Get("ErrorCode"), AccountSID: f.Get("AccountSid")}); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	}))
@@ -141,7 +141,7 @@ func (d *desk) faults(rules ...sandbox.Fault) {
 // news tells a status as Twilio does.
 func (d *desk) news(m telephony.Message, sid, status, code string) {
 	d.t.Helper()
-	if err := d.StatusChanged(d.t.Context(), m.ID.String(), sid, status, code); err != nil {
+	if err := d.StatusChanged(d.t.Context(), m.ID.String(), telephony.Status{SID: sid, Status: status, ErrorCode: code}); err != nil {
 		d.t.Fatal(err)
 	}
 }
@@ -569,10 +569,10 @@ func TestCallbacks(t *testing.T) {
 		}
 	}
 	d.wantWallet(100, 0) // it was charged when it was handed over, and is given back
-	if err := d.StatusChanged(t.Context(), uuid.NewString(), "SM1", "delivered", ""); err != nil {
+	if err := d.StatusChanged(t.Context(), uuid.NewString(), telephony.Status{SID: "SM1", Status: "delivered"}); err != nil {
 		t.Errorf("a text that is not here: %v", err)
 	}
-	wantFault(t, "no text", d.StatusChanged(t.Context(), "x", "SM1", "delivered", ""), fault.Malformed, "")
+	wantFault(t, "no text", d.StatusChanged(t.Context(), "x", telephony.Status{SID: "SM1", Status: "delivered"}), fault.Malformed, "")
 }
 
 func TestSignatures(t *testing.T) {

@@ -77,8 +77,10 @@ type Number struct {
 	CredentialID uuid.NullUUID  `db:"credential_id"`
 	SID          sql.NullString `db:"sid"`
 	VapiID       sql.NullString `db:"vapi_id"`
-	Actor        string         `db:"actor"`
-	CreatedAt    time.Time      `db:"created_at"`
+	// Texts says that it sends and takes texts, as far as Twilio has said.
+	Texts     bool      `db:"texts"`
+	Actor     string    `db:"actor"`
+	CreatedAt time.Time `db:"created_at"`
 	// NextAt is when it goes on by itself.
 	NextAt      *time.Time `db:"next_at"`
 	ActivatedAt *time.Time `db:"activated_at"`
@@ -103,7 +105,7 @@ type Number struct {
 }
 
 const numberColumns = `id, org_id, phone_number, country, kind, state, step, failed_step, note, hold_id, price_id, monthly_pence, account_sid, credential_id,
-	sid, vapi_id, actor, created_at, next_at, activated_at, months, paid_until, unpaid_since, releasing_at, released_by, release_reason, ended_at,
+	sid, vapi_id, texts, actor, created_at, next_at, activated_at, months, paid_until, unpaid_since, releasing_at, released_by, release_reason, ended_at,
 	fingerprint, asked_at, looks, tries, busy_until`
 
 // liveStates are those of a number that is somebody's, or may be.
@@ -500,6 +502,9 @@ func (s *Numbers) List(ctx context.Context, org, before uuid.UUID, limit int) (l
 	return list, err
 }
 
+// codeNumberNotActive tells programs that a number is not active.
+const codeNumberNotActive = "number_not_active"
+
 // Usable gives a number of the organisation's that may be used now, within the caller's transaction, and holds it so until
 // that ends: releasing it waits. Whatever points at a number, such as an agent, is written after this. There is no other
 // number in its place: one of another organisation, like one that does not exist, is NotFound, and one that is not active
@@ -512,7 +517,7 @@ func Usable(ctx context.Context, tx *db.Tx, org, id uuid.UUID) (Number, error) {
 	case !found:
 		return Number{}, errNoNumber()
 	case n.State != NumberActive:
-		return Number{}, &fault.Error{Kind: fault.Conflict, Code: "number_not_active", Public: "This number is not active, so it cannot be used."}
+		return Number{}, &fault.Error{Kind: fault.Conflict, Code: codeNumberNotActive, Public: "This number is not active, so it cannot be used."}
 	}
 	return n, nil
 }

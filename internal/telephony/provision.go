@@ -512,14 +512,13 @@ func (s *Numbers) purchase(ctx context.Context, n Number) error {
 		case !found:
 			return s.later(ctx, n, lookAgain())
 		}
-		return s.bought(ctx, n, got.sid)
+		return s.bought(ctx, n, got)
 	}
-	var sid string
 	err := s.as(ctx, n, func(c *numberClient) (err error) {
 		if err := s.inTime(n); err != nil {
 			return err
 		}
-		sid, err = c.buy(n.PhoneNumber, n.ID.String(), s.smsURL())
+		got, err = c.buy(n.PhoneNumber, n.ID.String(), s.smsURL())
 		return err
 	})
 	if errors.Is(err, errIdle) {
@@ -527,8 +526,8 @@ func (s *Numbers) purchase(ctx context.Context, n Number) error {
 	}
 	switch answerOf(err) {
 	case accepted:
-		if err = s.bought(ctx, n, sid); errors.Is(err, errIdle) {
-			s.o.Log.ErrorContext(ctx, "Twilio has sold a number to one who had been given up: it is looked for", "number", n.ID, "org_id", n.OrgID, "sid", sid)
+		if err = s.bought(ctx, n, got); errors.Is(err, errIdle) {
+			s.o.Log.ErrorContext(ctx, "Twilio has sold a number to one who had been given up: it is looked for", "number", n.ID, "org_id", n.OrgID, "sid", got.sid)
 		}
 		return err
 	case rejected:
@@ -562,9 +561,12 @@ func (s *Numbers) why(n Number, err error, otherwise string) string {
 // smsURL is where Twilio tells of texts that come in to a number.
 func (s *Numbers) smsURL() string { return s.o.BaseURL + "/api/webhooks/twilio/sms" }
 
-func (s *Numbers) bought(ctx context.Context, n Number, sid string) error {
+func (s *Numbers) bought(ctx context.Context, n Number, got owned) error {
 	return s.settle(ctx, n, nil, func(ctx context.Context, tx *db.Tx) error {
-		return s.forward(ctx, tx, n, went{to: StepImport, sid: sid, action: "number.bought"})
+		if _, err := tx.ExecContext(ctx, `UPDATE numbers SET texts = $2 WHERE id = $1`, n.ID, got.texts); err != nil {
+			return fmt.Errorf("couldn't store what the number can do: %w", err)
+		}
+		return s.forward(ctx, tx, n, went{to: StepImport, sid: got.sid, action: "number.bought"})
 	})
 }
 

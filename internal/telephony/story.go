@@ -12,7 +12,7 @@ import (
 	"ringfence/internal/audit"
 )
 
-// Event is one thing that was done with a number, as the audit log has it.
+// Event is one thing that was done with a number, a call or a text, as the audit log has it.
 type Event struct {
 	At     time.Time   `db:"at"`
 	Actor  audit.Actor `db:"actor"`
@@ -21,12 +21,17 @@ type Event struct {
 }
 
 // Story gives what was done with a number of the organisation's, oldest first; nothing for another's.
-func (s *Numbers) Story(ctx context.Context, org, id uuid.UUID) (events []Event, err error) {
-	err = s.o.DB.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
+func (s *Numbers) Story(ctx context.Context, org, id uuid.UUID) ([]Event, error) {
+	return storyOf(ctx, s.o.DB, org, "number:"+id.String())
+}
+
+// storyOf reads what was done with something of the organisation's.
+func storyOf(ctx context.Context, d *db.DB, org uuid.UUID, subject string) (events []Event, err error) {
+	err = d.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
 		if err := tx.SelectContext(ctx, &events, `
 			SELECT at, actor, action, reason FROM audit_log
-			WHERE subject = $2 AND org_id = $1 AND action <> 'wallet.credited' AND action <> 'wallet.charged' ORDER BY id`, org, "number:"+id.String()); err != nil {
-			return fmt.Errorf("couldn't read what was done with the number: %w", err)
+			WHERE subject = $2 AND org_id = $1 AND action <> 'wallet.credited' AND action <> 'wallet.charged' ORDER BY id`, org, subject); err != nil {
+			return fmt.Errorf("couldn't read what was done with %s: %w", subject, err)
 		}
 		return nil
 	})

@@ -105,7 +105,18 @@ func (s *Messages) sweepOne(ctx context.Context, org, id uuid.UUID) (moved bool,
 // lookFor looks in Twilio's list for a text whose answer was lost. Twilio's list has no name of ours in it, so the text is
 // known by its numbers, its words and the time, and by being nobody else's.
 func (s *Messages) lookFor(ctx context.Context, m Message) (bool, error) {
-	list, err := s.twilio.ListMessage((&api.ListMessageParams{}).SetTo(m.Recipient).SetFrom(m.Sender).SetPageSize(listMost).SetLimit(listMost))
+	there, err := s.lookPlace(ctx, m)
+	if errors.Is(err, errAccountGone) { // nobody can show that it was sent, so nobody pays for it
+		if s.o.Now().Sub(*m.AskedAt) <= lostFor {
+			return false, s.looked(ctx, m.OrgID, m.ID)
+		}
+		_, _, err := s.settle(ctx, m, news{state: Failed, from: Sending, note: noteLost})
+		return err == nil, err
+	}
+	if err != nil {
+		return false, err
+	}
+	list, err := there.twilio.ListMessage((&api.ListMessageParams{}).SetPathAccountSid(there.account).SetTo(m.Recipient).SetFrom(m.Sender).SetPageSize(listMost).SetLimit(listMost))
 	if err != nil {
 		if at, ok := errors.AsType[*url.Error](err); ok {
 			err = at.Err // without the address, in which the numbers stand
@@ -166,12 +177,16 @@ func madeBefore(at *api.ApiV2010Message, m Message) bool {
 
 // askAbout asks Twilio how a text goes on of which nothing was heard.
 func (s *Messages) askAbout(ctx context.Context, m Message) (bool, error) {
-	at, err := s.twilio.FetchMessage(m.SID.String, nil)
 	n := news{state: Sent, sid: m.SID.String}
+	there, err := s.lookPlace(ctx, m)
+	var at *api.ApiV2010Message
+	if err == nil {
+		at, err = there.twilio.FetchMessage(m.SID.String, (&api.FetchMessageParams{}).SetPathAccountSid(there.account))
+	}
 	switch said, ok := errors.AsType[*client.TwilioRestError](err); {
 	case err == nil:
 		n = newsOf(at)
-	case ok && said.Status == http.StatusNotFound: // it was deleted there, so there will be no news: time decides
+	case errors.Is(err, errAccountGone), ok && said.Status == http.StatusNotFound: // it was deleted there, so there will be no news: time decides
 	default:
 		return false, fmt.Errorf("couldn't ask Twilio about it: %w", err)
 	}

@@ -137,6 +137,8 @@ func sentence(code int) string {
 const (
 	// codeOptedOut is Twilio's word for a recipient who sent STOP to the sender.
 	codeOptedOut = 21610
+	// codeCredential says that the account does not take the token.
+	codeCredential = 20003
 	// codeQueueFull says that the sender has too many texts waiting: a later one may go out.
 	codeQueueFull = 21611
 	// firstOfTexts is the first code about what is to be sent. Those below are about us: our credentials, our account, how

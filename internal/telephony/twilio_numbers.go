@@ -118,7 +118,11 @@ func text(s *string) string {
 }
 
 // owned is a number that an account has.
-type owned struct{ sid, number, name string }
+type owned struct {
+	sid, number, name string
+	// texts says that it sends and takes texts.
+	texts bool
+}
 
 // find looks for an exact number among the account's own; found is false when Twilio's list does not have it.
 func (c *numberClient) find(number string) (o owned, found bool, err error) {
@@ -148,26 +152,31 @@ func (c *numberClient) list(p *api.ListIncomingPhoneNumberParams) ([]owned, erro
 	}
 	list := make([]owned, 0, len(found))
 	for i := range found {
-		list = append(list, owned{sid: text(found[i].Sid), number: text(found[i].PhoneNumber), name: text(found[i].FriendlyName)})
+		list = append(list, asOwned(&found[i]))
 	}
 	return list, nil
 }
 
 // buy buys exactly this number, once asked. Of a number that the account has already Twilio changes only its name
 // (https://www.twilio.com/docs/phone-numbers/api/incomingphonenumber-resource), so that two requests buy it once.
-func (c *numberClient) buy(number, name, smsURL string) (sid string, err error) {
+func (c *numberClient) buy(number, name, smsURL string) (o owned, err error) {
 	p := (&api.CreateIncomingPhoneNumberParams{}).SetPathAccountSid(c.of.sid).SetPhoneNumber(number).SetFriendlyName(name)
 	if smsURL != "" {
 		p.SetSmsUrl(smsURL)
 	}
 	made, err := c.api.CreateIncomingPhoneNumber(p)
 	if err != nil {
-		return "", twilioFailure(err)
+		return owned{}, twilioFailure(err)
 	}
 	if made == nil || text(made.Sid) == "" || text(made.PhoneNumber) != number {
-		return "", &failure{provider: "Twilio"} // as good as no answer
+		return owned{}, &failure{provider: "Twilio"} // as good as no answer
 	}
-	return *made.Sid, nil
+	return asOwned(made), nil
+}
+
+// asOwned reads Twilio's own record. Where it does not say what the number can do, texts are tried.
+func asOwned(n *api.ApiV2010IncomingPhoneNumber) owned {
+	return owned{sid: text(n.Sid), number: text(n.PhoneNumber), name: text(n.FriendlyName), texts: n.Capabilities == nil || n.Capabilities.Sms}
 }
 
 // release gives a number back. One that is not there is given back already.

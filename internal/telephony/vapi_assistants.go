@@ -39,6 +39,8 @@ type vapiBackoff struct {
 	Type       string `json:"type"`
 	MaxRetries int    `json:"maxRetries"`
 	Base       int    `json:"baseDelaySeconds"`
+	// Except are the answers after which it does not come again: it would be told the same.
+	Except []int `json:"excludedStatusCodes,omitempty"`
 }
 
 // server is what Vapi is told about us; nil where messages cannot reach us.
@@ -46,7 +48,9 @@ func (e VapiEvents) server() *vapiServer {
 	if e.BaseURL == "" || e.Secret == "" {
 		return nil
 	}
-	s := &vapiServer{URL: e.BaseURL + WebhookPath, CredentialID: e.CredentialID, Timeout: 20, Backoff: &vapiBackoff{Type: "exponential", MaxRetries: 5, Base: 1}}
+	s := &vapiServer{URL: e.BaseURL + WebhookPath, CredentialID: e.CredentialID, Timeout: 20, Backoff: &vapiBackoff{
+		Type: "exponential", MaxRetries: 5, Base: 1, Except: []int{http.StatusBadRequest, http.StatusNotFound, http.StatusRequestEntityTooLarge},
+	}}
 	if e.CredentialID == "" {
 		s.Headers = map[string]string{"Authorization": "Bearer " + e.Secret}
 	}

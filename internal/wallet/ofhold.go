@@ -35,3 +35,16 @@ func (l *Ledger) PaidFor(ctx context.Context, org, hold uuid.UUID, rents []strin
 	})
 	return list, err
 }
+
+// TakenBy gives the organisation's transactions by which what these holds set aside was taken, the newest first.
+func (l *Ledger) TakenBy(ctx context.Context, org uuid.UUID, holds []uuid.UUID) (list []Transaction, err error) {
+	err = l.db.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
+		if err := tx.SelectContext(ctx, &list, `
+			SELECT id, org_id, seq, kind, reference, description, amount_pence, balance_after_pence, debt_after_pence, created_at FROM ledger_transactions
+			WHERE id = ANY ($2) AND org_id = $1 AND kind = 'usage' ORDER BY seq DESC`, org, pq.Array(holds)); err != nil {
+			return fmt.Errorf("couldn't read what was paid: %w", err)
+		}
+		return nil
+	})
+	return list, err
+}
