@@ -138,6 +138,10 @@ const (
 	FragmentSearch Fragment = "search"
 	// FragmentSearchStatus is the sentence that readers hear then. It swaps itself into its place.
 	FragmentSearchStatus Fragment = "search-status"
+	// FragmentDashboard is what the dashboard shows of today, numbers and agents, FragmentActivity what happened lately. It swaps
+	// itself into its place.
+	FragmentDashboard Fragment = "dashboard"
+	FragmentActivity  Fragment = "activity"
 	// FragmentHistory is the list of transactions with its form.
 	FragmentHistory Fragment = "history"
 	// FragmentHistoryStatus is the sentence that readers hear then. It swaps itself into its place.
