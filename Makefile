@@ -18,7 +18,9 @@ help: ## list what can be done
 run: ## run everything for development at http://127.0.0.1:8080; Ctrl-C stops it
 	@deploy/setup.sh run
 	@$(MAKE) --no-print-directory build
-	@export RINGFENCE_ENV="$${RINGFENCE_ENV:-development}"; exec bin/ringfence serve
+	@export RINGFENCE_ENV="$${RINGFENCE_ENV:-development}"; \
+	if [ "$$RINGFENCE_ENV" = development ]; then export RINGFENCE_DEMO_HISTORY="$${RINGFENCE_DEMO_HISTORY:-true}"; fi; \
+	exec bin/ringfence serve
 
 # Without version stamping: git refuses to answer root about somebody else's clone, and the build would fail.
 build:

@@ -33,6 +33,8 @@ type app struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 
+	// clock is the program's: the machine's, but while the demo's history is made.
+	clock       func() time.Time
 	databaseURL string
 	postgres    *embedded.Server // nil with a database of one's own
 	db          *db.DB
@@ -59,7 +61,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a = &app{cfg: cfg, log: newLog(e.stderr, cfg.LogLevel), registry: prometheus.NewRegistry()}
+	a = &app{cfg: cfg, log: newLog(e.stderr, cfg.LogLevel), registry: prometheus.NewRegistry(), clock: now}
 	opened := a // a return of nil changes a before what is deferred runs
 	defer func() {
 		if err != nil {
@@ -70,23 +72,29 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	if err := a.openDatabase(ctx); err != nil {
 		return nil, err
 	}
+	return a, a.assemble()
+}
+
+// assemble puts the parts together over the database that is open.
+func (a *app) assemble() (err error) {
+	cfg := a.cfg
 	if err := a.openAuth(); err != nil {
-		return nil, err
+		return err
 	}
 	a.ledger = wallet.New(a.db)
 	gateMetrics := wallet.NewGateMetrics()
 	gateMetrics.Register(a.registry)
-	a.gates = wallet.NewGates(wallet.GateOptions{DB: a.db, Now: now, Log: a.log.With("part", "gates"), Metrics: gateMetrics})
+	a.gates = wallet.NewGates(wallet.GateOptions{DB: a.db, Now: a.clock, Log: a.log.With("part", "gates"), Metrics: gateMetrics})
 	if a.vault, err = telephony.NewVault([]byte(cfg.EncryptionKeyset.Reveal())); err != nil {
-		return nil, err
+		return err
 	}
 	a.messages, err = telephony.New(telephony.Options{
-		DB: a.db, Gates: a.gates, Log: a.log.With("part", "messages"), Now: now,
+		DB: a.db, Gates: a.gates, Log: a.log.With("part", "messages"), Now: a.clock,
 		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), APIBase: cfg.TwilioAPIBase, From: cfg.TwilioFromNumber,
 		BaseURL: cfg.BaseURL, Vault: a.vault,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.messages.Register(a.registry)
 	a.knowledge = knowledge.New(knowledge.Options{
@@ -96,24 +104,24 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 		DB: a.db, Log: a.log.With("part", "notices"), SMTPURL: cfg.SMTPURL.Reveal(), From: cfg.MailFrom, BaseURL: cfg.BaseURL,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.notices.Register(a.registry)
 	inserter, err := jobs.NewInserter(a.db, a.log)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.numbers, err = telephony.NewNumbers(telephony.NumbersOptions{
-		DB: a.db, Gates: a.gates, Jobs: inserter, Vault: a.vault, Log: a.log.With("part", "numbers"), Now: now,
+		DB: a.db, Gates: a.gates, Jobs: inserter, Vault: a.vault, Log: a.log.With("part", "numbers"), Now: a.clock,
 		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), TwilioBase: cfg.TwilioAPIBase,
 		VapiKey: cfg.VapiAPIKey.Reveal(), VapiBase: cfg.VapiAPIBase, BaseURL: cfg.BaseURL, Events: a.vapiEvents(),
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.numbers.Register(a.registry)
 	if err := a.openCalls(inserter); err != nil {
-		return nil, err
+		return err
 	}
 	metrics := payments.NewMetrics()
 	metrics.Register(a.registry)
@@ -122,13 +130,13 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 		secrets[i] = s.Reveal()
 	}
 	a.payments, err = payments.New(payments.Options{
-		DB: a.db, Jobs: inserter, Log: a.log, Now: now, Metrics: metrics,
+		DB: a.db, Jobs: inserter, Log: a.log, Now: a.clock, Metrics: metrics,
 		StripeKey: cfg.StripeSecretKey.Reveal(), StripeBase: cfg.StripeAPIBase, WebhookSecrets: secrets,
 		CheckoutOrigins: checkoutOrigins(cfg), BaseURL: cfg.BaseURL, FreezeOnDispute: cfg.FreezeOnDispute,
 		DocumentOrigins: documentOrigins(cfg), CollectVATNumber: cfg.CollectVATNumber,
 		Min: money.Pence(cfg.TopUpMinPence), Max: money.Pence(cfg.TopUpMaxPence),
 	})
-	return a, err
+	return err
 }
 
 // vapiEvents says how Vapi reaches us.
@@ -140,7 +148,7 @@ func (a *app) vapiEvents() telephony.VapiEvents {
 func (a *app) openCalls(inserter telephony.JobInserter) (err error) {
 	events := a.vapiEvents()
 	a.agents, err = telephony.NewAgents(telephony.AgentsOptions{
-		DB: a.db, Gates: a.gates, Jobs: inserter, Log: a.log.With("part", "agents"), Now: now, Vault: a.vault, TwilioBase: a.cfg.TwilioAPIBase,
+		DB: a.db, Gates: a.gates, Jobs: inserter, Log: a.log.With("part", "agents"), Now: a.clock, Vault: a.vault, TwilioBase: a.cfg.TwilioAPIBase,
 		VapiKey: a.cfg.VapiAPIKey.Reveal(), VapiBase: a.cfg.VapiAPIBase, Events: events,
 	})
 	if err != nil {
@@ -148,7 +156,7 @@ func (a *app) openCalls(inserter telephony.JobInserter) (err error) {
 	}
 	a.agents.Register(a.registry)
 	a.calls, err = telephony.NewCalls(telephony.CallsOptions{
-		DB: a.db, Gates: a.gates, Log: a.log.With("part", "calls"), Now: now, Vault: a.vault, TwilioBase: a.cfg.TwilioAPIBase,
+		DB: a.db, Gates: a.gates, Log: a.log.With("part", "calls"), Now: a.clock, Vault: a.vault, TwilioBase: a.cfg.TwilioAPIBase,
 		VapiKey: a.cfg.VapiAPIKey.Reveal(), VapiBase: a.cfg.VapiAPIBase, Events: events, Knowledge: a.lookUp,
 	})
 	if err != nil {
@@ -195,13 +203,13 @@ func (a *app) sweepers() []jobs.Sweeper {
 // openAuth puts identity together as the configuration has it.
 func (a *app) openAuth() (err error) {
 	o := auth.Options{
-		Production: !a.cfg.Development(), LiveKeys: a.cfg.Livemode(), SealKeys: sessionKeys(a.cfg), Now: now,
+		Production: !a.cfg.Development(), LiveKeys: a.cfg.Livemode(), SealKeys: sessionKeys(a.cfg), Now: a.clock,
 		Log:        a.log.With("part", "auth"),
 		OpenWallet: a.openWallet,
 	}
 	if a.cfg.SupabaseURL != "" {
 		a.verifier, err = auth.NewVerifier(auth.VerifierOptions{
-			ProjectURL: a.cfg.SupabaseURL, Secret: []byte(a.cfg.SupabaseJWTSecret.Reveal()), Now: now, Log: o.Log,
+			ProjectURL: a.cfg.SupabaseURL, Secret: []byte(a.cfg.SupabaseJWTSecret.Reveal()), Now: a.clock, Log: o.Log,
 		})
 		if err != nil {
 			return err
@@ -269,7 +277,7 @@ func (a *app) openDatabase(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if a.db, err = db.Open(ctx, a.databaseURL, db.Options{Now: now}); err != nil {
+	if a.db, err = db.Open(ctx, a.databaseURL, db.Options{Now: a.clock}); err != nil {
 		return err
 	}
 	rate, err := money.RateFromMicros(int64(a.cfg.USDToGBP))
