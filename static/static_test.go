@@ -14,7 +14,7 @@ import (
 )
 
 // pageFiles are the names that the layout of the pages asks for.
-var pageFiles = []string{"app.css", "app.js", "htmx.min.js", "sse.js", "inter.woff2", "favicon.svg"}
+var pageFiles = []string{"app.css", "app.js", "zone.js", "htmx.min.js", "sse.js", "inter.woff2", "favicon.svg"}
 
 func get(t *testing.T, method, path, encoding string) *httptest.ResponseRecorder {
 	t.Helper()

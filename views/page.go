@@ -13,7 +13,7 @@ import (
 
 // Assets are the addresses of the built files, as static.Path gives them.
 type Assets struct {
-	CSS, HTMX, SSE, App, Font, Favicon string
+	CSS, HTMX, SSE, App, Zone, Font, Favicon string
 }
 
 // User is who looks at the page; the zero value is nobody.
