@@ -74,7 +74,7 @@ func TestFirstSteps(t *testing.T) {
 	watching.WaitText("#calls-today", "1 live now")
 	watching.Everywhere("dashboard-live")
 	watching.WaitFor("the steps to be behind", `!document.querySelector("#start")`)
-	watching.WaitText("#calls-today", "£0.38 paid")
+	watching.WaitText("#calls-today", "£0.37 paid")
 	watching.WaitFor("the call to be over", `!document.querySelector("#calls-today").textContent.includes("live now")`)
 
 	// Somebody who may only look is led nowhere where they could not go.
@@ -130,6 +130,7 @@ func richDashboard(t *testing.T, s *site) {
 	want(t, "the numbers", tab.Text("#numbers"), "2 active")
 	want(t, "the agents", tab.Text("#agents"), "2 of 3 ready for calls")
 	want(t, "the first agent", tab.Text("#agents li"), "Out of hours No number No number")
+	want(t, "the calls", tab.Text("#calls-today"), "paid")
 	if tab.Count("#start") != 0 {
 		t.Error("an account that is two months old is led through its first steps")
 	}
@@ -207,7 +208,7 @@ func zones(t *testing.T, s *site) {
 			tab.Steady()
 		}
 		tab.Open(s.base() + "/wallet/transactions")
-		tab.Leave("#older")
+		tab.Click("#older")
 		tab.WaitFor("the second page", `document.querySelector("#newer")`)
 		if n := tab.Count(`time:not([title])`); n != 0 || tab.Count("time") == 0 {
 			t.Errorf("%d times that were swapped in stayed as they were sent", n)

@@ -74,7 +74,9 @@ type history struct {
 	box   *sandbox.Server
 	past  *pastClock
 	until time.Time
-	org   uuid.UUID
+	// last is the last day of the plan: today or, where an earlier run began it, the day that was last then.
+	last time.Time
+	org  uuid.UUID
 	user  uuid.UUID
 	actor audit.Actor
 
@@ -88,7 +90,8 @@ type history struct {
 // the balance at its end. made is false where the sandbox belongs to another process, whose clock is the machine's.
 func (a *app) makeHistory(ctx context.Context, org uuid.UUID, balance money.Pence) (made bool, err error) {
 	began := now()
-	h := &history{org: org, until: began.Add(-time.Minute), past: &pastClock{now: began.AddDate(0, 0, -demoDays)}}
+	h := &history{org: org, until: began.UTC().Add(-time.Minute), past: &pastClock{now: began.AddDate(0, 0, -demoDays)}}
+	h.last = h.until
 	if err := h.open(ctx, a); err != nil {
 		return false, err
 	}
@@ -139,8 +142,22 @@ func (h *history) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Behind all that it made, and behind what the sandbox was still to tell.
+	behind := func(t time.Time) {
+		if t = t.Add(10 * time.Minute); t.After(h.until) {
+			t = h.until
+		}
+		h.past.to(t)
+	}
 	if len(s.Lines) > 0 {
-		h.past.to(s.Lines[0].At)
+		behind(s.Lines[0].At)
+	}
+	welcomed, err := h.ledger.History(ctx, h.org, wallet.HistoryFilter{Sort: wallet.Sort(wallet.Bonus)}, wallet.HistoryPlace{}, 1)
+	if err != nil {
+		return err
+	}
+	for _, l := range welcomed.Lines {
+		h.last = l.At.UTC().AddDate(0, 0, demoDays-1)
 	}
 	paid, err := h.ledger.History(ctx, h.org, wallet.HistoryFilter{Sort: wallet.Sort(wallet.TopUp)}, wallet.HistoryPlace{}, 100)
 	if err != nil {
@@ -152,7 +169,7 @@ func (h *history) resume(ctx context.Context) error {
 		return err
 	}
 	for _, c := range calls {
-		h.past.to(c.CreatedAt)
+		behind(c.CreatedAt)
 		if c.Direction == telephony.InboundCall {
 			h.inbound++
 		}
@@ -267,7 +284,7 @@ type scene struct {
 func (h *history) plan() (plan []scene) {
 	lot := rand.New(rand.NewPCG(1957, 11)) //nolint:gosec // to look alive, not to be secret
 	day := func(ago int, hour, minute int) time.Time {
-		d := h.until.AddDate(0, 0, -ago)
+		d := h.last.AddDate(0, 0, -ago)
 		return time.Date(d.Year(), d.Month(), d.Day(), hour, minute, lot.IntN(60), 0, time.UTC)
 	}
 	add := func(at time.Time, name string, do func(ctx context.Context) error) {
@@ -289,18 +306,27 @@ func (h *history) plan() (plan []scene) {
 	texts, calls, inbound := 0, 0, 0
 	for ago := demoDays - 2; ago >= 0; ago-- {
 		add(day(ago, 6, 0), "the rent", h.rent)
-		if d := h.until.AddDate(0, 0, -ago).Weekday(); d == time.Saturday || d == time.Sunday {
+		if d := h.last.AddDate(0, 0, -ago).Weekday(); d == time.Saturday || d == time.Sunday {
 			continue
 		}
 		for range 1 + lot.IntN(2) {
 			add(day(ago, 8, 30+lot.IntN(25)), fmt.Sprint("text ", texts), h.text(texts, lot))
 			texts++
 		}
-		add(day(ago, 9+lot.IntN(8), lot.IntN(60)), fmt.Sprint("call in ", inbound), h.callIn(inbound, 24+lot.Int64N(140), lot.IntN(3) == 0))
+		add(day(ago, 9+lot.IntN(8), lot.IntN(60)), fmt.Sprint("call in ", inbound), h.callIn(inbound, 60+lot.Int64N(240), lot.IntN(3) == 0))
 		inbound++
 		if ago < 36 && lot.IntN(3) > 0 {
-			add(day(ago, 11+lot.IntN(5), lot.IntN(60)), fmt.Sprint("call ", calls), h.callOut(calls, 18+lot.Int64N(75), lot.IntN(7) == 0))
+			add(day(ago, 11+lot.IntN(5), lot.IntN(60)), fmt.Sprint("call ", calls), h.callOut(calls, 30+lot.Int64N(120), lot.IntN(7) == 0))
 			calls++
+		}
+	}
+	// The last hour, whatever time of day it is, so that today is not empty.
+	for i, minutes := range []time.Duration{52, 33, 19} {
+		add(h.until.Add(-minutes*time.Minute), fmt.Sprint("text ", texts), h.text(texts, lot))
+		texts++
+		if i < 2 {
+			add(h.until.Add(-(minutes-6)*time.Minute), fmt.Sprint("call in ", inbound), h.callIn(inbound, 70+lot.Int64N(90), true))
+			inbound++
 		}
 	}
 	slices.SortStableFunc(plan, func(x, y scene) int { return x.at.Compare(y.at) })

@@ -24,9 +24,9 @@ type TileProps struct {
 
 func tileValueClass(quiet bool) string {
 	if quiet {
-		return "figures text-lg font-medium text-muted"
+		return "text-md sm:text-lg font-medium text-muted"
 	}
-	return "figures text-xl font-semibold"
+	return "tabular-nums text-lg sm:text-xl font-semibold"
 }
 
 // Tile is a figure with its name, and a link to more of it.
@@ -64,14 +64,14 @@ func Tile(p TileProps) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 2, "\" class=\"relative flex min-h-32 flex-col rounded-lg border border-line bg-surface px-4 py-4 shadow-card hover:border-edge sm:px-5\" aria-labelledby=\"")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 2, "\" class=\"relative flex flex-col rounded-lg border border-line bg-surface px-4 py-3 shadow-card hover:border-edge sm:px-5 sm:py-4\" aria-labelledby=\"")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var3 string
 		templ_7745c5c3_Var3, templ_7745c5c3_Err = templ.ResolveAttributeValue(p.ID + "-label")
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/ui/tile.templ`, Line: 26, Col: 184}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/ui/tile.templ`, Line: 26, Col: 183}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ_7745c5c3_Var3)
 		if templ_7745c5c3_Err != nil {
