@@ -198,6 +198,14 @@ func (a PhoneAgent) glanceState() ui.StateProps {
 	return a.state()
 }
 
+// glanceNumber is its number, or what lacks without one.
+func (a PhoneAgent) glanceNumber() string {
+	if a.Number == "" {
+		return "Link a number, so that it can take calls"
+	}
+	return a.Number
+}
+
 // FirstStep is a step of a new account.
 type FirstStep struct {
 	// ID is top-up, number, agent, link or call.

@@ -361,11 +361,11 @@ func firstStep(s FirstStep, n int, now, may bool) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if s.Done {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 24, "<span class=\"inline-flex size-6 shrink-0 items-center justify-center rounded-full bg-good-soft text-good\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 24, "<span class=\"inline-flex size-6 shrink-0 items-center justify-center text-good\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = ui.Icon(ui.IconProps{Name: ui.IconCheck}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = ui.Icon(ui.IconProps{Name: ui.IconCheck, Large: true}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -776,7 +776,7 @@ func agentsGlance(g AgentsGlance, may bool) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				for _, a := range g.List {
-					templ_7745c5c3_Err = glanceLine("agent-"+a.ID, a.href(), a.Name, a.number(), a.glanceState()).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = glanceLine("agent-"+a.ID, a.href(), a.Name, a.glanceNumber(), a.glanceState()).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}

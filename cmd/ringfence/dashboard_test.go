@@ -114,10 +114,51 @@ func TestDemoPages(t *testing.T) {
 	if got := s.balancePence(t); got != 569_00 {
 		t.Fatalf("the balance is %d", got)
 	}
+	t.Run("pictures", func(t *testing.T) { pictures(t, s) }) // first, while nothing has moved
 	t.Run("dashboard", func(t *testing.T) { richDashboard(t, s) })
 	t.Run("zones", func(t *testing.T) { zones(t, s) })
 	t.Run("quick and steady", func(t *testing.T) { quickAndSteady(t, s) })
 	s.booksAgree(t)
+}
+
+// pictures are those of the README: see `make demo-shots`.
+func pictures(t *testing.T, s *site) {
+	tab := s.tab(t, browsertest.View{}, owner)
+	tab.Open(s.base() + "/wallet")
+	tab.Type("#amount", "50.00")
+	tab.WaitText("#quote", "You'll be charged: £39.50 GBP (~$50.00 USD)")
+	browsertest.Eval[bool](tab, `document.activeElement.blur(), true`)
+	tab.Look(browsertest.View{Height: 920})
+	tab.Screenshot("wallet")
+	tab.Look(browsertest.View{Height: 920, Dark: true})
+	tab.Screenshot("wallet-dark")
+	tab.Look(browsertest.View{Width: browsertest.Phone, Height: 812})
+	tab.Screenshot("wallet-phone")
+	tab.Look(browsertest.View{Height: 1300})
+	for _, page := range []struct{ name, path, shows string }{
+		{"dashboard", "/dashboard", "Balance lasts"},
+		{"numbers", "/numbers", "Front desk"},
+		{"calls", "/calls", "Front desk"},
+	} {
+		tab.Open(s.base() + page.path)
+		want(t, page.name, tab.Text("main"), page.shows)
+		tab.Screenshot(page.name)
+	}
+	tab.Open(s.base() + "/agents")
+	tab.Leave("#agents tbody a")
+	want(t, "the agent", tab.Text("h1"), "Front desk")
+	tab.Screenshot("agent")
+
+	op := s.tab(t, browsertest.View{Height: 1000}, operator)
+	op.Expect("status of 404")
+	op.Open(s.base() + "/ops")
+	if op.Status() == http.StatusNotFound { // no overview yet: what there is to see first
+		op.Open(s.base() + "/ops/integrity")
+	}
+	if op.Status() != http.StatusOK {
+		t.Errorf("an operator is answered with %d", op.Status())
+	}
+	op.Screenshot("operations")
 }
 
 func richDashboard(t *testing.T, s *site) {
@@ -129,7 +170,7 @@ func richDashboard(t *testing.T, s *site) {
 	}
 	want(t, "the numbers", tab.Text("#numbers"), "2 active")
 	want(t, "the agents", tab.Text("#agents"), "2 of 3 ready for calls")
-	want(t, "the first agent", tab.Text("#agents li"), "Out of hours No number No number")
+	want(t, "the first agent", tab.Text("#agents li"), "Out of hours Link a number, so that it can take calls No number")
 	want(t, "the calls", tab.Text("#calls-today"), "paid")
 	if tab.Count("#start") != 0 {
 		t.Error("an account that is two months old is led through its first steps")

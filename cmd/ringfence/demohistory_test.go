@@ -17,7 +17,7 @@ import (
 
 // demoRows counts what the demo's history is made of.
 const demoRows = `SELECT concat_ws(' ', (SELECT count(*) FROM ledger_transactions), (SELECT count(*) FROM holds), (SELECT count(*) FROM calls),
-	(SELECT count(*) FROM messages), (SELECT count(*) FROM numbers), (SELECT count(*) FROM agents), (SELECT count(*) FROM documents), (SELECT count(*) FROM credits))`
+	(SELECT count(*) FROM messages), (SELECT count(*) FROM numbers), (SELECT count(*) FROM agents), (SELECT count(*) FROM knowledge_documents), (SELECT count(*) FROM credits))`
 
 // TestDemoHistory makes the demo's two months, holds them against what the providers have, and makes them again: nothing
 // changes. It is killed in the middle before, and goes on.
