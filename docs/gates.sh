@@ -10,7 +10,8 @@
 #
 # BASE is where the server is, KEY an API key with every scope, and TO whom the text is sent to. It needs 1200p and the
 # first prices of the rate card; it spends 40p, and sets the rest aside and frees it again. With BUY=1 it buys a number as
-# well, for 1000p more, and releases it. No other program should spend from this wallet meanwhile.
+# well, for 1000p more, makes an agent that calls TO from it (which costs the seconds that are spoken), and releases and
+# deletes them. No other program should spend from this wallet meanwhile.
 set -eu
 BASE=${BASE:-http://127.0.0.1:8080}
 TO=${TO:-+447400123456}
@@ -21,6 +22,7 @@ fi
 RUN=gates-$(date +%s)-$$ # begins every key of this run
 DIR=$(mktemp -d)
 ASIDE= # the holds that keep money out of the way
+LEFT=0 # how often that was done
 trap 'free || :; rm -r "$DIR"' EXIT
 
 # --- asking -----------------------------------------------------------------------------------------------------------
@@ -30,6 +32,10 @@ trap 'free || :; rm -r "$DIR"' EXIT
 ask() {
 	if [ "$1" = GET ]; then
 		set -- "$BASE$2"
+	elif [ "$1" != POST ] && [ $# -lt 4 ]; then
+		set -- -X "$1" "$BASE$2"
+	elif [ "$1" != POST ]; then
+		set -- -X "$1" -H 'Content-Type: application/json' -d "$4" "$BASE$2"
 	elif [ $# -lt 4 ]; then
 		set -- -X POST -H "Idempotency-Key: $RUN-$3" "$BASE$2"
 	else
@@ -51,6 +57,7 @@ wallet() {
 
 # leave PENCE sets everything but so much aside.
 leave() {
+	LEFT=$((LEFT + 1))
 	wallet
 	while [ "$AVAILABLE" -gt "$1" ]; do
 		over=$((AVAILABLE - $1))
@@ -62,7 +69,7 @@ leave() {
 			action=knowledge count=$over most=1000
 		fi
 		[ "$count" -le "$most" ] || count=$most
-		ask POST /api/v1/holds "aside-$(printf '%s' "$ASIDE" | wc -w | tr -d ' ')-$1" "{\"action\":\"$action\",\"quantity\":$count}"
+		ask POST /api/v1/holds "aside-$(printf '%s' "$ASIDE" | wc -w | tr -d ' ')-$LEFT" "{\"action\":\"$action\",\"quantity\":$count}"
 		is 201 "$STATUS" "money can be set aside"
 		ASIDE="$ASIDE $(field id)"
 		wallet
@@ -72,8 +79,8 @@ leave() {
 
 # free frees what leave set aside.
 free() {
-	for id in $ASIDE; do
-		ask POST "/api/v1/holds/$id/void" "free-$id"
+	for aside in $ASIDE; do
+		ask POST "/api/v1/holds/$aside/void" "free-$aside"
 	done
 	ASIDE=
 }
@@ -203,8 +210,59 @@ if [ -n "${BUY:-}" ]; then
 	done
 	costs 1000
 	ok "enough: bought, 1000p charged when it became active; the same key again: the same number"
-	STATUS=$(curl -sS --max-time 30 -o "$DIR/answer" -w '%{http_code}' -X DELETE -H "Authorization: Bearer $KEY" "$BASE/api/v1/numbers/$id")
-	ANSWER=$(cat "$DIR/answer")
+	number_id=$id
+
+	gate "Gate 4: a call that an agent makes"
+	ask POST /api/v1/agents agent '{"name":"Gates","first_message":"This is a test.","prompt":"Say goodbye."}'
+	is 201 "$STATUS" "making an agent"
+	agent=$(field id)
+	call="{\"to\":\"$TO\",\"agent_id\":\"$agent\"}"
+	ask POST /api/v1/calls no-number "$call"
+	is "409 agent_without_number" "$STATUS $(field code)" "calling without a number"
+	ask PUT "/api/v1/agents/$agent/number" - "{\"number_id\":\"$number_id\"}"
+	is 200 "$STATUS" "linking the number"
+	tries=0
+	until ask GET "/api/v1/agents/$agent" && [ "$(field ready)" = true ]; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 60 ] || is true "$(field ready)" "whether the agent is ready after a minute"
+		sleep 1
+	done
+	ask POST /api/v1/calls nonsense '{"to":"hello"}'
+	is "422 to" "$STATUS $(field field)" "calling what is no number"
+	leave 78
+	ask POST /api/v1/calls call-poor "$call"
+	refused 79 78
+	free
+	wallet
+	was=$HELD
+	ask POST /api/v1/calls call "$call"
+	is "201 56" "$STATUS $(field amount_pence)" "calling, and what is set aside for the first minute"
+	id=$(field id)
+	ask POST /api/v1/calls call "$call"
+	is "201 $id" "$STATUS $(field id)" "the same again"
+	has 'Idempotent-Replayed: true'
+	tries=0
+	until [ "$tries" -ge 20 ] || { ask GET "/api/v1/calls/$id" && [ "$(field state)" != ringing ]; }; do # it may go unanswered
+		tries=$((tries + 1))
+		sleep 1
+	done
+	ask POST "/api/v1/calls/$id/hangup" hangup
+	is 200 "$STATUS" "hanging up"
+	tries=0
+	until ask GET "/api/v1/calls/$id" && [ "$(field ended_at)" != null ]; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 60 ] || is ended "$(field state)" "the call's state after a minute"
+		sleep 1
+	done
+	state=$(field state) seconds=$(field seconds) cost=$(field amount_pence)
+	HELD=$was
+	costs "$cost"
+	ok "made once, $state after $seconds s, ${cost}p charged; nothing is held any more"
+	ask DELETE "/api/v1/agents/$agent?number=unlink"
+	is 200 "$STATUS" "deleting the agent"
+	id=$number_id
+
+	ask DELETE "/api/v1/numbers/$id"
 	is "202 releasing" "$STATUS $(field state)" "releasing it"
 	costs 0
 	ok "released: nothing more is charged"
@@ -238,6 +296,13 @@ refused 1000 999
 free
 
 gate "Gate 4: a call, as a hold"
+for lasts in 1:1 30:28 60:56 91:84; do
+	ask POST /api/v1/holds "lasts-${lasts%:*}" "{\"action\":\"call\",\"quantity\":${lasts%:*},\"destination\":\"$TO\"}"
+	is "201 ${lasts#*:}" "$STATUS $(field amount_pence)" "what a call of ${lasts%:*} s costs"
+	ask POST "/api/v1/holds/$(field id)/void" "lasted-${lasts%:*}"
+	is "200 void" "$STATUS $(field state)" "voiding it"
+done
+ok "1 s costs 1p, 30 s 28p, 60 s 56p, 91 s 84p: rounded up once"
 wallet
 call="{\"action\":\"call\",\"quantity\":60,\"destination\":\"$TO\"}"
 ask POST /api/v1/holds call "$call"

@@ -59,8 +59,11 @@ func TestRoutesRefuseTheSignedOut(t *testing.T) {
 				}
 			case handlers.Webhook:
 				want := http.StatusForbidden
-				if rt.Pattern == "/api/webhooks/stripe" {
+				switch rt.Pattern {
+				case "/api/webhooks/stripe":
 					want = http.StatusBadRequest // Stripe's word for it
+				case "/api/webhooks/vapi":
+					want = http.StatusUnauthorized // Vapi sends a bearer secret, not a signature
 				}
 				wantStatus(t, "unsigned", b.do(rt.Method, p, strings.NewReader("{}")), want)
 			case handlers.RequireAuth, handlers.RequireAuthOrDev:

@@ -108,7 +108,7 @@ func TestAgentPages(t *testing.T) {
 	if again := made(t, b.send("/agents/new", "/agents", form)); again != path || s.count(`SELECT count(*) FROM agents`) != 1 {
 		t.Errorf("the form twice leads to %q and %q, with %d agents", path, again, s.count(`SELECT count(*) FROM agents`))
 	}
-	if got := s.text(`SELECT prompt || '|' || forward_to || '|' || knowledge || active || recorded FROM agents`); got != "Be kind.\nBe brief.|+447400123456|truetruefalse" {
+	if got := s.text(`SELECT prompt || '|' || forward_to || '|' || knowledge || active || recorded FROM agents WHERE org_id = $1`, s.org); got != "Be kind.\nBe brief.|+447400123456|truetruefalse" {
 		t.Errorf("it is %q", got)
 	}
 	page = b.get(path + "?done=made")
@@ -345,9 +345,13 @@ func TestTestCall(t *testing.T) {
 	if err := s.vapi.SetFaults(sandbox.Fault{Match: sandbox.MakeAgentCall, Do: sandbox.FaultRefuse, Code: 400}); err != nil {
 		t.Fatal(err)
 	}
-	res = b.send(path, path+"/call", url.Values{"to": {"+447400123456"}, "key": {uuid.NewString()}})
+	spent := uuid.NewString()
+	res = b.send(path, path+"/call", url.Values{"to": {"+447400123456"}, "key": {spent}})
 	wantStatus(t, "refused", res, http.StatusUnprocessableEntity)
 	wantText(t, "refused", res, "#test-call", "did not take the call", "Nothing was charged")
+	if key := res.doc(t).Find(`#call-form input[name="key"]`).AttrOr("value", ""); key == "" || key == spent {
+		t.Errorf("after a refusal the form has the key %q: another try would be told the same", key)
+	}
 	s.adjust(-558_00) // 42p of what is free are left
 	wantText(t, "no money", b.get(path), "#call-blocked", "needs £0.79 in the wallet", "Top up")
 	res = b.send(path, path+"/call", url.Values{"to": {"+447400123456"}, "key": {uuid.NewString()}})

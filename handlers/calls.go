@@ -13,7 +13,6 @@ import (
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 	"ringfence/views"
-	"ringfence/views/ui"
 )
 
 const (
@@ -46,7 +45,7 @@ func (a *app) showCalls(w http.ResponseWriter, r *http.Request, v *visit, status
 		return err
 	}
 	for _, agent := range agents {
-		p.Agents = append(p.Agents, ui.Option{Value: agent.ID.String(), Label: agent.Name})
+		p.Agents = append(p.Agents, views.AgentChoice{ID: agent.ID.String(), Label: agent.Name})
 	}
 	if fragment {
 		return a.render(w, r, status, views.CallsList(p))
@@ -164,7 +163,7 @@ func mayCall(who auth.Identity) error {
 func (a *app) fillPlace(r *http.Request, v *visit, agents []telephony.Agent, p *views.CallsPage) error {
 	for _, agent := range agents {
 		if agent.Ready() && agent.NumberID.Valid {
-			p.Callers = append(p.Callers, ui.Option{Value: agent.ID.String(), Label: agent.Name + ", " + phoneText(agent.PhoneNumber.String)})
+			p.Callers = append(p.Callers, views.AgentChoice{ID: agent.ID.String(), Label: agent.Name + ", " + phoneText(agent.PhoneNumber.String)})
 		}
 	}
 	if p.Form.Key == "" {
@@ -199,7 +198,7 @@ func (a *app) quoteCall(w http.ResponseWriter, r *http.Request, v *visit) error 
 	if err := a.costCall(r, v, &p); err != nil {
 		return err
 	}
-	p.CanCall, p.Callers = true, []ui.Option{{}} // the form is there: only its price is asked for
+	p.CanCall, p.Callers = true, []views.AgentChoice{{}} // the form is there: only its price is asked for
 	return a.render(w, r, http.StatusOK, views.CallsCost(p))
 }
 

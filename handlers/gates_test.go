@@ -40,6 +40,7 @@ func TestGates(t *testing.T) {
 	g := newGatehouse(t)
 	t.Run("gate 1, an account that is known and active", g.knownAndActive)
 	t.Run("gate 3, a phone number that we buy", g.buysNumbers)
+	t.Run("gate 4, a call that an agent makes or takes", g.makesCalls)
 	for _, e := range []errand{
 		{
 			name: "gate 2, a text", path: "/api/v1/messages", body: `{"to":"+447400123456","body":"Your table is booked, {org}"}`,
@@ -63,7 +64,7 @@ func TestGates(t *testing.T) {
 			done: `SELECT count(*) FROM holds WHERE org_id = $1 AND action = 'number' AND state = 'captured'`,
 		},
 		{
-			name: "gate 4, a call", path: "/api/v1/holds", body: `{"action":"call","quantity":60,"destination":"+447400123456"}`,
+			name: "gate 4, a call by a hold", path: "/api/v1/holds", body: `{"action":"call","quantity":60,"destination":"+447400123456"}`,
 			another: `{"action":"call","quantity":61,"destination":"+447400123456"}`, status: http.StatusCreated, needs: 79, price: 56, held: true,
 			done: `SELECT count(*) FROM holds WHERE org_id = $1 AND action = 'call' AND state = 'captured'`,
 		},

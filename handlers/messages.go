@@ -16,7 +16,6 @@ import (
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 	"ringfence/views"
-	"ringfence/views/ui"
 )
 
 // messagesPerPage is how many texts a page lists.
@@ -125,17 +124,17 @@ func (a *app) fillCompose(r *http.Request, v *visit, p *views.MessagesPage) erro
 	}
 	p.Meta, p.CanSend, p.From = a.meta(r, v, "Messages"), v.who.CanPay(), a.Messages.From()
 	if p.From != "" {
-		p.Senders = []ui.Option{{Value: "", Label: p.From + ", which all share"}}
-		p.Own = []ui.Option{{Value: p.From, Label: p.From + ", which all share"}}
+		p.Senders = []views.AgentChoice{{ID: "", Label: p.From + ", which all share"}}
+		p.Own = []views.AgentChoice{{ID: p.From, Label: p.From + ", which all share"}}
 	}
 	for _, n := range own {
-		p.Own = append(p.Own, ui.Option{Value: n.PhoneNumber, Label: phoneText(n.PhoneNumber)})
+		p.Own = append(p.Own, views.AgentChoice{ID: n.PhoneNumber, Label: phoneText(n.PhoneNumber)})
 		if n.Sends {
-			p.Senders = append(p.Senders, ui.Option{Value: n.PhoneNumber, Label: phoneText(n.PhoneNumber) + ", yours"})
+			p.Senders = append(p.Senders, views.AgentChoice{ID: n.PhoneNumber, Label: phoneText(n.PhoneNumber) + ", yours"})
 		}
 	}
 	if p.From == "" && len(p.Senders) == 1 { // there is nothing to choose
-		p.From, p.Form.Sender = p.Senders[0].Value, p.Senders[0].Value
+		p.From, p.Form.Sender = p.Senders[0].ID, p.Senders[0].ID
 	}
 	p.Off = !a.Messages.On() || len(p.Senders) == 0
 	if p.Form.Key == "" {
@@ -250,7 +249,7 @@ func (a *app) conversationPage(w http.ResponseWriter, r *http.Request, v *visit)
 	if err := a.fillCompose(r, v, &p.MessagesPage); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(p.Senders, func(o ui.Option) bool { return o.Value == p.Form.Sender }) {
+	if !slices.ContainsFunc(p.Senders, func(c views.AgentChoice) bool { return c.ID == p.Form.Sender }) {
 		p.Form.Sender = ""
 	}
 	p.Meta.Title = "Conversation"

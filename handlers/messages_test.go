@@ -215,14 +215,18 @@ func TestMessagesAPI(t *testing.T) {
 	}
 }
 
-// signTwilio signs a form as Twilio does.
+// signTwilio signs a form as Twilio does, with the token of our account.
 func signTwilio(address string, form url.Values) string {
+	return signTwilioWith(twilioToken, address, form)
+}
+
+func signTwilioWith(token, address string, form url.Values) string {
 	names := make([]string, 0, len(form))
 	for name := range form {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	mac := hmac.New(sha1.New, []byte(twilioToken))
+	mac := hmac.New(sha1.New, []byte(token))
 	mac.Write([]byte(address))
 	for _, name := range names {
 		mac.Write([]byte(name + form.Get(name)))

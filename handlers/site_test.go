@@ -163,11 +163,11 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 		texts.AccountSID, texts.AuthToken, texts.APIBase, texts.From = twilioAccount, twilioToken, o.stripe, twilioSender
 	}
 	o.texts(&texts)
+	s.numbers = s.newNumbers(deps.Gates, jobs, log, texts.APIBase)
+	deps.Numbers, texts.Vault = s.numbers, s.vault
 	if deps.Messages, err = telephony.New(texts); err != nil {
 		t.Fatal(err)
 	}
-	s.numbers = s.newNumbers(deps.Gates, jobs, log, texts.APIBase)
-	deps.Numbers = s.numbers
 	deps.Verify = func(ctx context.Context) (checks []wallet.Check, err error) {
 		err = s.db.InSystemTx(ctx, "test", func(ctx context.Context, tx *db.Tx) error {
 			checks, err = wallet.CheckBooks(ctx, tx, telephony.Invariants...)

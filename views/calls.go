@@ -230,15 +230,15 @@ var callStates = []CallState{
 }
 
 func callStateOptions() []ui.Option {
-	options := []ui.Option{{Value: "", Label: "Any state"}}
+	list := []ui.Option{{Value: "", Label: "Any state"}}
 	for _, s := range callStates {
 		word := PhoneCall{State: s}.state().Word
 		if s == CallQueued {
 			word = "Waiting to be placed"
 		}
-		options = append(options, ui.Option{Value: string(s), Label: word})
+		list = append(list, ui.Option{Value: string(s), Label: word})
 	}
-	return options
+	return list
 }
 
 // CallForm is a call as it was asked for, and what is wrong with that.
@@ -255,7 +255,7 @@ type CallsPage struct {
 	CanCall, Off bool
 	Filter       CallFilter
 	// Agents are those that can be asked for, Callers those that can call now.
-	Agents, Callers []ui.Option
+	Agents, Callers []AgentChoice
 	Calls           []PhoneCall
 	// Before is where the page begins, empty for the newest; Older where the next one does, empty at the end; Stopped says that
 	// looking stopped there.
@@ -304,11 +304,11 @@ func (p CallsPage) status() string {
 
 // agents are those that can be asked for, with the one that was, if it is not there any more.
 func (p CallsPage) agents() []ui.Option {
-	options := append([]ui.Option{{Value: "", Label: "Any agent"}}, p.Agents...)
-	if p.Filter.Agent != "" && !slices.ContainsFunc(options, func(o ui.Option) bool { return o.Value == p.Filter.Agent }) {
-		options = append(options, ui.Option{Value: p.Filter.Agent, Label: "One that was deleted"})
+	list := append([]ui.Option{{Value: "", Label: "Any agent"}}, options(p.Agents)...)
+	if p.Filter.Agent != "" && !slices.ContainsFunc(list, func(o ui.Option) bool { return o.Value == p.Filter.Agent }) {
+		list = append(list, ui.Option{Value: p.Filter.Agent, Label: "One that was deleted"})
 	}
-	return options
+	return list
 }
 
 // CallEvent is one line of a call's history.

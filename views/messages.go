@@ -171,10 +171,10 @@ type MessagesPage struct {
 	Off     bool
 	From    string
 	// Senders are the numbers that a text can go out from, where there are several.
-	Senders []ui.Option
+	Senders []AgentChoice
 	Filter  TextFilter
 	// Own are the numbers on our side that can be asked for.
-	Own   []ui.Option
+	Own   []AgentChoice
 	Form  MessageForm
 	Quote *MessageQuote
 	// Unpaid is what the wallet lacks.
@@ -224,15 +224,15 @@ func (f TextFilter) query(more ...string) string {
 var messageStates = []MessageState{MessageQueued, MessageSending, MessageSent, MessageDelivered, MessageUndelivered, MessageFailed, MessageReceived}
 
 func messageStateOptions() []ui.Option {
-	options := []ui.Option{{Value: "", Label: "Any state"}}
+	list := []ui.Option{{Value: "", Label: "Any state"}}
 	for _, s := range messageStates {
-		options = append(options, ui.Option{Value: string(s), Label: Message{State: s}.state().Word})
+		list = append(list, ui.Option{Value: string(s), Label: Message{State: s}.state().Word})
 	}
-	return options
+	return list
 }
 
 func (p MessagesPage) own() []ui.Option {
-	return append([]ui.Option{{Value: "", Label: "Any of ours"}}, p.Own...)
+	return append([]ui.Option{{Value: "", Label: "Any of ours"}}, options(p.Own)...)
 }
 
 func (p MessagesPage) older() string { return messagesPath + p.Filter.query("before", p.Older) }

@@ -227,9 +227,9 @@ func TestOperationsAreForOperators(t *testing.T) {
 		return strings.Join(list, " ")
 	}
 	for want, u := range map[string]User{
-		"Dashboard Wallet Numbers Agents Messages Knowledge":                                                       {Email: "a", Role: "owner"},
-		"Wallets Prices [Stripe events] Auto top-ups Integrity":                                                    {Email: "a", Operator: true},
-		"Dashboard Wallet Numbers Agents Messages Knowledge Wallets Prices [Stripe events] Auto top-ups Integrity": {Email: "a", Operator: true, Role: "viewer"},
+		"Dashboard Wallet Numbers Agents Calls Messages Knowledge":                                                       {Email: "a", Role: "owner"},
+		"Wallets Prices [Stripe events] Auto top-ups Integrity":                                                          {Email: "a", Operator: true},
+		"Dashboard Wallet Numbers Agents Calls Messages Knowledge Wallets Prices [Stripe events] Auto top-ups Integrity": {Email: "a", Operator: true, Role: "viewer"},
 	} {
 		if got := labels(u); got != want {
 			t.Errorf("%+v sees %q, want %q", u, got, want)

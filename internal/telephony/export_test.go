@@ -90,3 +90,10 @@ func (s *Numbers) RenameAtVapi(ctx context.Context, id, name string) (before, af
 
 // MonthsAfter is monthsAfter.
 var MonthsAfter = monthsAfter
+
+// LookAtMost lowers how many calls or texts a page looks at, until the function that it gives is called.
+func LookAtMost(n int) (back func()) {
+	was := lookMost
+	lookMost = n
+	return func() { lookMost = was }
+}

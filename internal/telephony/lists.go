@@ -17,8 +17,8 @@ import (
 	"ringfence/internal/fault"
 )
 
-// lookMost is how many calls or texts one page looks at where only some of them fit, whatever is asked for.
-const lookMost = 20_000
+// lookMost is how many calls or texts one page looks at where only some of them fit, whatever is asked for. A test lowers it.
+var lookMost = 20_000
 
 // Page is a page of a list, newest first.
 type Page[T any] struct {
@@ -131,9 +131,11 @@ func (s *Calls) Find(ctx context.Context, org uuid.UUID, f CallFilter, before uu
 	err = s.o.DB.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
 		// Ids are made in the order of time.
 		var floor uuid.NullUUID
-		err := tx.GetContext(ctx, &floor, `SELECT id FROM calls WHERE org_id = $1 AND id < $2 ORDER BY id DESC OFFSET $3 LIMIT 1`, org, before, lookMost)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("couldn't see how many calls there are: %w", err)
+		if f != (CallFilter{}) {
+			err := tx.GetContext(ctx, &floor, `SELECT id FROM calls WHERE org_id = $1 AND id < $2 ORDER BY id DESC OFFSET $3 LIMIT 1`, org, before, lookMost)
+			if err != nil && !errors.Is(err, sql.ErrNoRows) {
+				return fmt.Errorf("couldn't see how many calls there are: %w", err)
+			}
 		}
 		var list []Call
 		if err := tx.SelectContext(ctx, &list, `
@@ -235,13 +237,15 @@ func (s *Messages) Find(ctx context.Context, org uuid.UUID, f TextFilter, before
 	err = s.o.DB.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
 		// Ids are made in the order of time, of both sorts. Looking stops at the younger of the two floors.
 		var floor uuid.NullUUID
-		err := tx.GetContext(ctx, &floor, `
-			SELECT id FROM (
-			    (SELECT id FROM messages WHERE org_id = $1 AND id < $2 ORDER BY id DESC OFFSET $3 LIMIT 1) UNION ALL
-			    (SELECT id FROM inbound_messages WHERE org_id = $1 AND id < $2 ORDER BY id DESC OFFSET $3 LIMIT 1)) f
-			ORDER BY id DESC LIMIT 1`, org, before, lookMost)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("couldn't see how many texts there are: %w", err)
+		if f != (TextFilter{}) {
+			err := tx.GetContext(ctx, &floor, `
+				SELECT id FROM (
+				    (SELECT id FROM messages WHERE org_id = $1 AND id < $2 ORDER BY id DESC OFFSET $3 LIMIT 1) UNION ALL
+				    (SELECT id FROM inbound_messages WHERE org_id = $1 AND id < $2 ORDER BY id DESC OFFSET $3 LIMIT 1)) f
+				ORDER BY id DESC LIMIT 1`, org, before, lookMost)
+			if err != nil && !errors.Is(err, sql.ErrNoRows) {
+				return fmt.Errorf("couldn't see how many texts there are: %w", err)
+			}
 		}
 		var list []Text
 		if err := tx.SelectContext(ctx, &list, `

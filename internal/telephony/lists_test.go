@@ -87,6 +87,23 @@ func TestFindCalls(t *testing.T) {
 	if len(seen) != 4 {
 		t.Errorf("page by page there are %d", len(seen))
 	}
+	back := telephony.LookAtMost(1)
+	found, pages := 0, 0
+	for before := uuid.Nil; ; {
+		page, err := p.Find(t.Context(), p.org, telephony.CallFilter{State: telephony.CallCompleted}, before, 10)
+		if err != nil || page.Stopped != (page.Older != uuid.Nil) {
+			t.Fatalf("%+v, %v", page, err)
+		}
+		found += len(page.List)
+		if pages++; page.Older == uuid.Nil {
+			break
+		}
+		before = page.Older
+	}
+	back()
+	if found != 1 || pages < 3 {
+		t.Errorf("%d were found on %d pages", found, pages)
+	}
 	for field, f := range map[string]telephony.CallFilter{
 		"direction": {Direction: "up"}, "state": {State: "lost"}, "number": {Number: "12"}, "to": {Days: telephony.Days{From: day, To: day.AddDate(0, 0, -1)}},
 	} {
@@ -221,6 +238,24 @@ func TestFindTexts(t *testing.T) {
 		}
 		_, err := d.Text(t.Context(), d.other, one.ID)
 		wantFault(t, "another organisation's", err, fault.NotFound, "")
+	}
+	// Looking ends somewhere, and goes on from there.
+	back := telephony.LookAtMost(1)
+	defer back()
+	found, pages := 0, 0
+	for before := uuid.Nil; ; {
+		page, err := d.Find(t.Context(), d.org, telephony.TextFilter{Ours: sender}, before, 10)
+		if err != nil || page.Stopped != (page.Older != uuid.Nil) {
+			t.Fatalf("%+v, %v", page, err)
+		}
+		found += len(page.List)
+		if pages++; page.Older == uuid.Nil {
+			break
+		}
+		before = page.Older
+	}
+	if found != 1 || pages < 3 {
+		t.Errorf("%d were found on %d pages", found, pages)
 	}
 	for field, f := range map[string]telephony.TextFilter{"direction": {Direction: "up"}, "state": {State: "lost"}, "party": {Party: "x"}, "number": {Ours: "1"}} {
 		_, err := d.Find(t.Context(), d.org, f, uuid.Nil, 10)

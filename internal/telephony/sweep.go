@@ -97,7 +97,7 @@ func (s *Messages) sweepOne(ctx context.Context, org, id uuid.UUID) (moved bool,
 		return s.lookFor(ctx, m)
 	case Sent:
 		return s.askAbout(ctx, m)
-	case Delivered, Undelivered, Failed:
+	case Delivered, Undelivered, Failed, Received:
 	}
 	return false, nil
 }
