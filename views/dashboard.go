@@ -201,7 +201,7 @@ func (a PhoneAgent) glanceState() ui.StateProps {
 // glanceNumber is its number, or what lacks without one.
 func (a PhoneAgent) glanceNumber() string {
 	if a.Number == "" {
-		return "Link a number, so that it can take calls"
+		return "Takes no calls without one"
 	}
 	return a.Number
 }

@@ -50,7 +50,7 @@ func TestDashboardSays(t *testing.T) {
 		{"no numbers", "#numbers", "No numbers yet", func(p *DashboardPage) { p.Numbers = NumbersGlance{} }},
 		{"numbers lost", "#numbers", "Your numbers could not be read just now", func(p *DashboardPage) { p.Numbers = NumbersGlance{Lost: true} }},
 		{"agents", "#agents", "Ready for calls", func(*DashboardPage) {}},
-		{"agent without a number", "#agents", "Link a number, so that it can take calls No number", func(p *DashboardPage) {
+		{"agent without a number", "#agents", "Takes no calls without one No number", func(p *DashboardPage) {
 			p.Agents.List[0].NumberID, p.Agents.List[0].Number = "", ""
 		}},
 		{"agent refused", "#agents", "Front desk +1 617 Refused", func(p *DashboardPage) {

@@ -170,7 +170,7 @@ func richDashboard(t *testing.T, s *site) {
 	}
 	want(t, "the numbers", tab.Text("#numbers"), "2 active")
 	want(t, "the agents", tab.Text("#agents"), "2 of 3 ready for calls")
-	want(t, "the first agent", tab.Text("#agents li"), "Out of hours Link a number, so that it can take calls No number")
+	want(t, "the first agent", tab.Text("#agents li"), "Out of hours Takes no calls without one No number")
 	want(t, "the calls", tab.Text("#calls-today"), "paid")
 	if tab.Count("#start") != 0 {
 		t.Error("an account that is two months old is led through its first steps")
