@@ -341,7 +341,7 @@ func balance(s wallet.Statement, rate money.Rate) (views.Balance, error) {
 		return views.Balance{}, fmt.Errorf("couldn't convert the balance: %w", err)
 	}
 	shown := views.Balance{
-		Balance: b.Balance, Held: b.SetAside(), Reserved: b.Reserved, Debt: b.Debt, USD: usd, EstimatedCredits: money.EstimatedCredits(b.Available()),
+		Seen: eventID(b), Balance: b.Balance, Held: b.SetAside(), Reserved: b.Reserved, Debt: b.Debt, USD: usd, EstimatedCredits: money.EstimatedCredits(b.Available()),
 		Month: views.Spending{Spent: s.Limits.Spent(), Limit: s.Limits.All},
 	}
 	if b.FrozenAt != nil {
