@@ -10,15 +10,17 @@ LINT = go tool -modfile=.ci/golangci-lint.mod golangci-lint
 # The race detector needs cgo, hence the C compiler that setup.sh sees to.
 TEST = CGO_ENABLED=1 go test -race -p 2 -timeout 25m
 
-.PHONY: help run build test check generated drill generate lint fmt
+.PHONY: help run build test check generated drill generate lint fmt demo-shots lighthouse
 
 help: ## list what can be done
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## run everything for development at http://127.0.0.1:8080; Ctrl-C stops it
 	@deploy/setup.sh run
 	@$(MAKE) --no-print-directory build
-	@export RINGFENCE_ENV="$${RINGFENCE_ENV:-development}"; exec bin/ringfence serve
+	@export RINGFENCE_ENV="$${RINGFENCE_ENV:-development}"; \
+	if [ "$$RINGFENCE_ENV" = development ]; then export RINGFENCE_DEMO_HISTORY="$${RINGFENCE_DEMO_HISTORY:-true}"; fi; \
+	exec bin/ringfence serve
 
 # Without version stamping: git refuses to answer root about somebody else's clone, and the build would fail.
 build:
@@ -45,6 +47,21 @@ drill: ## run the fault drills (long)
 	if [ -z "$$packages" ]; then echo 'no package has drills'; exit 0; fi; \
 	echo "go test -tags drill" $$packages; \
 	go test -tags drill -v -count=1 -p 1 -timeout 60m $$packages
+
+# The browser tests take the pictures, of a demo of their own; what is too large for a README is refused.
+SHOTS = wallet wallet-dark wallet-phone dashboard numbers agent calls operations
+demo-shots: ## take the pictures of README and docs (docs/images)
+	@deploy/setup.sh test
+	@rm -rf .shots && mkdir .shots
+	RINGFENCE_SCREENSHOTS=$(CURDIR)/.shots go test -count=1 -timeout 10m -run '^TestDemoPages$$/^pictures$$' ./cmd/ringfence
+	@for name in $(SHOTS); do \
+		if [ -n "$$(find .shots/$$name.png -size +300k)" ]; then echo "$$name.png is larger than 300 KB" >&2; exit 1; fi; \
+		mv .shots/$$name.png docs/images/; \
+	done; rm -rf .shots
+
+# Lighthouse and all that comes with it stay apart from what the program is built with.
+lighthouse: ## measure the running demo's pages with Lighthouse (BASE=http://127.0.0.1:8080)
+	@cd .ci/lighthouse && npm ci && node measure.js
 
 generate: node_modules/.package-lock.json ## rebuild the generated files: templ's Go, CSS, scripts, icons
 	go tool templ generate -log-level warn

@@ -131,7 +131,7 @@ func New(d Deps) (http.Handler, error) {
 	}
 	a.assets = views.Assets{
 		CSS: static.Path("app.css"), HTMX: static.Path("htmx.min.js"), SSE: static.Path("sse.js"),
-		App: static.Path("app.js"), Font: static.Path("inter.woff2"), Favicon: static.Path("favicon.svg"),
+		App: static.Path("app.js"), Zone: static.Path("zone.js"), Font: static.Path("inter.woff2"), Favicon: static.Path("favicon.svg"),
 	}
 	a.api = newAPILimits(d.APIRate, d.Now)
 	if a.reference, err = newReference(d.BaseURL); err != nil {

@@ -219,8 +219,7 @@ func (a *app) render(w http.ResponseWriter, r *http.Request, status int, page te
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Add("Vary", "HX-Request")
-	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes()) // a browser that went away is no news
+	writePage(w, r, status, b.Bytes())
 	return nil
 }
 

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -232,8 +233,8 @@ func eventID(b wallet.Balance) string {
 	return fmt.Sprintf("%d.%d.%d.%d.%d.%t.%t.%t", b.Seq, int64(b.Balance), int64(b.Held), int64(b.Reserved), int64(b.Debt), b.FrozenAt != nil, b.ClosedAt != nil, b.SuspendedAt != nil)
 }
 
-// walletStream sends the balance and the recent transactions as they are now and whenever they change (server-sent
-// events, https://html.spec.whatwg.org/multipage/server-sent-events.html).
+// walletStream sends the balance and the recent transactions as they are now, unless that is what the page shows, and whenever
+// they change (server-sent events, https://html.spec.whatwg.org/multipage/server-sent-events.html).
 func (a *app) walletStream(w http.ResponseWriter, r *http.Request, v *visit) error {
 	w.Header().Set("Content-Type", "text/event-stream")
 	if r.Method == http.MethodHead {
@@ -263,7 +264,7 @@ func (a *app) walletStream(w http.ResponseWriter, r *http.Request, v *visit) err
 	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
-	seen := r.Header.Get("Last-Event-ID")
+	seen := cmp.Or(r.Header.Get("Last-Event-ID"), r.URL.Query().Get("seen")) // of the page, before it heard of anything
 	for {
 		var text string
 		select {

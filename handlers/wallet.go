@@ -19,44 +19,11 @@ import (
 	"ringfence/views"
 )
 
-// How many of the newest transactions the pages show.
-const (
-	recentOnDashboard = 5
-	recentOnWallet    = 10
-)
+// recentOnWallet is how many of the newest transactions the wallet shows.
+const recentOnWallet = 10
 
 // holdsShown is how many open holds a page lists.
 const holdsShown = 10
-
-// dashboard is the first page: the balance and what happened lately.
-func (a *app) dashboard(w http.ResponseWriter, r *http.Request, v *visit) error {
-	s, err := a.Wallets.Statement(r.Context(), v.who.OrgID, recentOnDashboard)
-	if err != nil {
-		return err
-	}
-	rate, err := a.Wallets.Rate(r.Context())
-	if err != nil {
-		return err
-	}
-	p := views.DashboardPage{Meta: a.meta(r, v, "Dashboard"), CanTopUp: v.who.CanPay(), Transactions: transactions(s.Lines)}
-	if p.Balance, err = balance(s, rate); err != nil {
-		return err
-	}
-	told, err := a.Notices.List(r.Context(), v.who.OrgID, uuid.Nil, noticesOnDashboard)
-	if err != nil {
-		return err
-	}
-	p.Notices = notices(told)
-	if !isFragment(r) { // the page asks for its list anew whenever money moves
-		if p.Auto, err = a.autoGlance(r.Context(), v.who); err != nil {
-			return err
-		}
-		if p.Trend, err = a.trend(r, v.who.OrgID, s.Balance); err != nil {
-			return err
-		}
-	}
-	return a.render(w, r, http.StatusOK, views.Dashboard(p))
-}
 
 // wallet is the page where money is added.
 func (a *app) wallet(w http.ResponseWriter, r *http.Request, v *visit) error {
@@ -374,7 +341,7 @@ func balance(s wallet.Statement, rate money.Rate) (views.Balance, error) {
 		return views.Balance{}, fmt.Errorf("couldn't convert the balance: %w", err)
 	}
 	shown := views.Balance{
-		Balance: b.Balance, Held: b.SetAside(), Reserved: b.Reserved, Debt: b.Debt, USD: usd, EstimatedCredits: money.EstimatedCredits(b.Available()),
+		Seen: eventID(b), Balance: b.Balance, Held: b.SetAside(), Reserved: b.Reserved, Debt: b.Debt, USD: usd, EstimatedCredits: money.EstimatedCredits(b.Available()),
 		Month: views.Spending{Spent: s.Limits.Spent(), Limit: s.Limits.All},
 	}
 	if b.FrozenAt != nil {

@@ -76,7 +76,7 @@ func Handler() http.Handler {
 		body := a.plain
 		if a.gzipped != nil {
 			h.Set("Vary", "Accept-Encoding")
-			if acceptsGzip(r.Header.Get("Accept-Encoding")) {
+			if AcceptsGzip(r.Header.Get("Accept-Encoding")) {
 				h.Set("Content-Encoding", "gzip")
 				body = a.gzipped()
 			}
@@ -170,9 +170,9 @@ func compress(content []byte) []byte {
 	return out.Bytes()
 }
 
-// acceptsGzip reads Accept-Encoding (RFC 9110, 12.5.3) as far as one coding needs it: a quality of 0 refuses, a
+// AcceptsGzip reads Accept-Encoding (RFC 9110, 12.5.3) as far as one coding needs it: a quality of 0 refuses, a
 // coding named by itself outweighs the wildcard.
-func acceptsGzip(header string) bool {
+func AcceptsGzip(header string) bool {
 	wildcard := false
 	for part := range strings.SplitSeq(header, ",") {
 		coding, params, err := mime.ParseMediaType("x/" + strings.TrimSpace(part))

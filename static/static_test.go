@@ -14,7 +14,7 @@ import (
 )
 
 // pageFiles are the names that the layout of the pages asks for.
-var pageFiles = []string{"app.css", "app.js", "htmx.min.js", "sse.js", "inter.woff2", "favicon.svg"}
+var pageFiles = []string{"app.css", "app.js", "zone.js", "htmx.min.js", "sse.js", "inter.woff2", "favicon.svg"}
 
 func get(t *testing.T, method, path, encoding string) *httptest.ResponseRecorder {
 	t.Helper()
@@ -92,8 +92,8 @@ func TestAcceptsGzip(t *testing.T) {
 		"": false, "gzip": true, "GZIP": true, "br": false, "br, gzip": true, "gzip;q=0": false, "gzip; q=0.0, *": false,
 		"*": true, "*;q=0": false, "identity": false, "gzip;q=0.001": true, ";;;": false, "gzip;q=abc": false, "x-gzip-like": false,
 	} {
-		if got := acceptsGzip(header); got != want {
-			t.Errorf("acceptsGzip(%q) = %v, want %v", header, got, want)
+		if got := AcceptsGzip(header); got != want {
+			t.Errorf("AcceptsGzip(%q) = %v, want %v", header, got, want)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 // Assets are the addresses of the built files, as static.Path gives them.
 type Assets struct {
-	CSS, HTMX, SSE, App, Font, Favicon string
+	CSS, HTMX, SSE, App, Zone, Font, Favicon string
 }
 
 // User is who looks at the page; the zero value is nobody.
@@ -159,6 +159,10 @@ const (
 	FragmentSearch Fragment = "search"
 	// FragmentSearchStatus is the sentence that readers hear then. It swaps itself into its place.
 	FragmentSearchStatus Fragment = "search-status"
+	// FragmentDashboard is what the dashboard shows of today, numbers and agents, FragmentActivity what happened lately. It swaps
+	// itself into its place.
+	FragmentDashboard Fragment = "dashboard"
+	FragmentActivity  Fragment = "activity"
 	// FragmentHistory is the list of transactions with its form.
 	FragmentHistory Fragment = "history"
 	// FragmentHistoryStatus is the sentence that readers hear then. It swaps itself into its place.

@@ -25,7 +25,7 @@ func meta(title, path string) PageMeta {
 	return PageMeta{
 		Title: title, Path: path, CSRFToken: token,
 		User:   User{Email: "owner@harbour.example", OrgName: "Harbour Dental", Role: "owner"},
-		Assets: Assets{CSS: "/static/app.css", HTMX: "/static/htmx.js", SSE: "/static/sse.js", App: "/static/app.js", Font: "/static/f.woff2", Favicon: "/static/f.svg"},
+		Assets: Assets{CSS: "/static/app.css", HTMX: "/static/htmx.js", SSE: "/static/sse.js", App: "/static/app.js", Zone: "/static/zone.js", Font: "/static/f.woff2", Favicon: "/static/f.svg"},
 	}
 }
 

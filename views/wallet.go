@@ -1,6 +1,7 @@
 package views
 
 import (
+	"net/url"
 	"strconv"
 	"time"
 
@@ -15,6 +16,8 @@ type Balance struct {
 	// Balance is all the money in the wallet; Held is the part that is set aside for what is under way, and Reserved what of
 	// that is on its way back to cards.
 	Balance, Held, Reserved money.Pence
+	// Seen names this state of the wallet: the stream sends nothing until there is another.
+	Seen string
 	// Debt is what is owed, as a positive amount.
 	Debt money.Pence
 	// USD is the balance in dollars, for orientation.
@@ -291,3 +294,6 @@ func WalletTopUpForm(p WalletPage) templ.Component { return Part(Wallet(p), Frag
 func WalletQuoteChanged(p WalletPage) templ.Component {
 	return templ.Join(WalletTopUpForm(p), presetsAnew(p.Presets))
 }
+
+// stream is where the open page hears of another state of the wallet than the one it shows.
+func (b Balance) stream() string { return "/wallet/stream?seen=" + url.QueryEscape(b.Seen) }

@@ -37,6 +37,8 @@ type app struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 
+	// clock is the program's: the machine's, but while the demo's history is made.
+	clock       func() time.Time
 	databaseURL string
 	postgres    *embedded.Server // nil with a database of one's own
 	db          *db.DB
@@ -67,7 +69,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a = &app{cfg: cfg, log: newLog(e.stderr, cfg.LogLevel), registry: prometheus.NewRegistry()}
+	a = &app{cfg: cfg, log: newLog(e.stderr, cfg.LogLevel), registry: prometheus.NewRegistry(), clock: now}
 	opened := a // a return of nil changes a before what is deferred runs
 	defer func() {
 		if err != nil {
@@ -78,23 +80,29 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	if err := a.openDatabase(ctx); err != nil {
 		return nil, err
 	}
+	return a, a.assemble()
+}
+
+// assemble puts the parts together over the database that is open.
+func (a *app) assemble() (err error) {
+	cfg := a.cfg
 	if err := a.openAuth(); err != nil {
-		return nil, err
+		return err
 	}
 	a.ledger = wallet.New(a.db)
 	gateMetrics := wallet.NewGateMetrics()
 	gateMetrics.Register(a.registry)
-	a.gates = wallet.NewGates(wallet.GateOptions{DB: a.db, Now: now, Log: a.log.With("part", "gates"), Metrics: gateMetrics})
+	a.gates = wallet.NewGates(wallet.GateOptions{DB: a.db, Now: a.clock, Log: a.log.With("part", "gates"), Metrics: gateMetrics})
 	if a.vault, err = telephony.NewVault([]byte(cfg.EncryptionKeyset.Reveal())); err != nil {
-		return nil, err
+		return err
 	}
 	a.messages, err = telephony.New(telephony.Options{
-		DB: a.db, Gates: a.gates, Log: a.log.With("part", "messages"), Now: now,
+		DB: a.db, Gates: a.gates, Log: a.log.With("part", "messages"), Now: a.clock,
 		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), APIBase: cfg.TwilioAPIBase, From: cfg.TwilioFromNumber,
 		BaseURL: cfg.BaseURL, Vault: a.vault,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.messages.Register(a.registry)
 	a.knowledge = knowledge.New(knowledge.Options{
@@ -105,32 +113,32 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 		OpenToken: a.auth.OpenToken,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.notices.Register(a.registry)
 	a.webhooks, err = webhooks.New(webhooks.Options{
-		DB: a.db, Log: a.log.With("part", "webhooks"), Now: now, Keyset: []byte(cfg.EncryptionKeyset.Reveal()), AllowPrivate: cfg.WebhookAllowPrivate,
+		DB: a.db, Log: a.log.With("part", "webhooks"), Now: a.clock, Keyset: []byte(cfg.EncryptionKeyset.Reveal()), AllowPrivate: cfg.WebhookAllowPrivate,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.webhooks.Register(a.registry)
 	inserter, err := jobs.NewInserter(a.db, a.log)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.inserter = inserter
 	a.numbers, err = telephony.NewNumbers(telephony.NumbersOptions{
-		DB: a.db, Gates: a.gates, Jobs: inserter, Vault: a.vault, Log: a.log.With("part", "numbers"), Now: now,
+		DB: a.db, Gates: a.gates, Jobs: inserter, Vault: a.vault, Log: a.log.With("part", "numbers"), Now: a.clock,
 		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), TwilioBase: cfg.TwilioAPIBase,
 		VapiKey: cfg.VapiAPIKey.Reveal(), VapiBase: cfg.VapiAPIBase, BaseURL: cfg.BaseURL, Events: a.vapiEvents(),
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.numbers.Register(a.registry)
 	if err := a.openCalls(inserter); err != nil {
-		return nil, err
+		return err
 	}
 	metrics := payments.NewMetrics()
 	metrics.Register(a.registry)
@@ -139,17 +147,17 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 		secrets[i] = s.Reveal()
 	}
 	a.payments, err = payments.New(payments.Options{
-		DB: a.db, Jobs: inserter, Log: a.log, Now: now, Metrics: metrics,
+		DB: a.db, Jobs: inserter, Log: a.log, Now: a.clock, Metrics: metrics,
 		StripeKey: cfg.StripeSecretKey.Reveal(), StripeBase: cfg.StripeAPIBase, WebhookSecrets: secrets,
 		CheckoutOrigins: checkoutOrigins(cfg), BaseURL: cfg.BaseURL, FreezeOnDispute: cfg.FreezeOnDispute,
 		DocumentOrigins: documentOrigins(cfg), CollectVATNumber: cfg.CollectVATNumber,
 		Min: money.Pence(cfg.TopUpMinPence), Max: money.Pence(cfg.TopUpMaxPence), MayClose: telephony.MayClose,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.operations = operations.New(a.looks())
-	return a, nil
+	return nil
 }
 
 // vapiEvents says how Vapi reaches us.
@@ -161,7 +169,7 @@ func (a *app) vapiEvents() telephony.VapiEvents {
 func (a *app) openCalls(inserter telephony.JobInserter) (err error) {
 	events := a.vapiEvents()
 	a.agents, err = telephony.NewAgents(telephony.AgentsOptions{
-		DB: a.db, Gates: a.gates, Jobs: inserter, Log: a.log.With("part", "agents"), Now: now, Vault: a.vault, TwilioBase: a.cfg.TwilioAPIBase,
+		DB: a.db, Gates: a.gates, Jobs: inserter, Log: a.log.With("part", "agents"), Now: a.clock, Vault: a.vault, TwilioBase: a.cfg.TwilioAPIBase,
 		VapiKey: a.cfg.VapiAPIKey.Reveal(), VapiBase: a.cfg.VapiAPIBase, Events: events,
 	})
 	if err != nil {
@@ -169,7 +177,7 @@ func (a *app) openCalls(inserter telephony.JobInserter) (err error) {
 	}
 	a.agents.Register(a.registry)
 	a.calls, err = telephony.NewCalls(telephony.CallsOptions{
-		DB: a.db, Gates: a.gates, Log: a.log.With("part", "calls"), Now: now, Vault: a.vault, TwilioBase: a.cfg.TwilioAPIBase,
+		DB: a.db, Gates: a.gates, Log: a.log.With("part", "calls"), Now: a.clock, Vault: a.vault, TwilioBase: a.cfg.TwilioAPIBase,
 		VapiKey: a.cfg.VapiAPIKey.Reveal(), VapiBase: a.cfg.VapiAPIBase, Events: events, Knowledge: a.lookUp,
 	})
 	if err != nil {
@@ -219,13 +227,13 @@ func (a *app) sweepers() []jobs.Sweeper {
 // openAuth puts identity together as the configuration has it.
 func (a *app) openAuth() (err error) {
 	o := auth.Options{
-		Production: !a.cfg.Development(), LiveKeys: a.cfg.Livemode(), SealKeys: sessionKeys(a.cfg), Now: now,
+		Production: !a.cfg.Development(), LiveKeys: a.cfg.Livemode(), SealKeys: sessionKeys(a.cfg), Now: a.clock,
 		Log:        a.log.With("part", "auth"),
 		OpenWallet: a.openWallet,
 	}
 	if a.cfg.SupabaseURL != "" {
 		a.verifier, err = auth.NewVerifier(auth.VerifierOptions{
-			ProjectURL: a.cfg.SupabaseURL, Secret: []byte(a.cfg.SupabaseJWTSecret.Reveal()), Now: now, Log: o.Log,
+			ProjectURL: a.cfg.SupabaseURL, Secret: []byte(a.cfg.SupabaseJWTSecret.Reveal()), Now: a.clock, Log: o.Log,
 		})
 		if err != nil {
 			return err
@@ -293,7 +301,7 @@ func (a *app) openDatabase(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if a.db, err = db.Open(ctx, a.databaseURL, db.Options{Now: now}); err != nil {
+	if a.db, err = db.Open(ctx, a.databaseURL, db.Options{Now: a.clock}); err != nil {
 		return err
 	}
 	rate, err := money.RateFromMicros(int64(a.cfg.USDToGBP))

@@ -118,17 +118,6 @@ func mainJob(t *testing.T, s *site) {
 	watching.Axe()
 	s.booksAgree(t)
 
-	// The pictures of the README.
-	watching.Type("#amount", "50.00")
-	watching.WaitText("#quote", "You'll be charged: £39.50 GBP (~$50.00 USD)")
-	browsertest.Eval[bool](watching, `document.activeElement.blur(), true`)
-	watching.Look(browsertest.View{Height: 920})
-	watching.Screenshot("wallet")
-	watching.Look(browsertest.View{Height: 920, Dark: true})
-	watching.Screenshot("wallet-dark")
-	watching.Look(browsertest.View{Width: browsertest.Phone, Height: 812})
-	watching.Screenshot("wallet-phone")
-
 	// Whoever reads the log can follow one top-up: who, for whom, which request.
 	if !slices.ContainsFunc(strings.Split(s.log.String(), "\n"), func(line string) bool {
 		var entry map[string]any

@@ -21,7 +21,7 @@ const (
 // looks are what the house looks at itself with.
 func (a *app) looks() operations.Options {
 	o := operations.Options{
-		DB: a.db, Log: a.log.With("part", "operations"), Now: now,
+		DB: a.db, Log: a.log.With("part", "operations"), Now: a.clock,
 		SignIn: a.auth.Working, Jobs: jobs.NewDesk(a.inserter),
 		StripeLow: int64(a.cfg.StripeLowBalance) * microsPerUnit, TwilioLow: int64(a.cfg.TwilioLowBalance) * microsPerUnit,
 		Stripe: func(ctx context.Context) (operations.Money, error) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"sync/atomic"
@@ -131,7 +130,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 // handler is the web site over the program's parts.
 func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, error) {
 	deps := handlers.Deps{
-		APIRate: apiRate, Context: ctx, Log: a.log, Now: now, Registry: a.registry,
+		APIRate: apiRate, Context: ctx, Log: a.log, Now: a.clock, Registry: a.registry,
 		Auth: a.auth, Wallets: a.ledger, Gates: a.gates, Payments: a.payments, Knowledge: a.knowledge, Messages: a.messages,
 		Numbers: a.numbers, Agents: a.agents, Calls: a.calls, Notices: a.notices, Webhooks: a.webhooks, Verify: a.verify,
 		Operations: a.operations, Audit: audit.NewLog(a.db),
@@ -218,15 +217,7 @@ func (a *app) usesSandbox() bool {
 
 // startSandbox runs the sandbox as the configuration describes it.
 func startSandbox(ctx context.Context, cfg config.Config, a *app) (*sandbox.Server, error) {
-	return sandbox.Start(ctx, sandbox.Options{
-		Addr: cfg.SandboxAddr, StateFile: filepath.Join(cfg.DataDir, "sandbox.db"),
-		TwilioAccountSID: cfg.TwilioAccountSID, TwilioAuthToken: cfg.TwilioAuthToken.Reveal(), TwilioNumbers: []string{cfg.TwilioFromNumber},
-		TwilioSMSURL: cfg.BaseURL + "/api/webhooks/twilio/sms",
-		MailAddr:     cfg.LocalMailAddr(),
-		VapiAPIKey:   cfg.VapiAPIKey.Reveal(), VapiWebhookSecret: cfg.VapiWebhookSecret.Reveal(), VapiServerURL: cfg.BaseURL + "/api/webhooks/vapi",
-		WebhookURL: cfg.BaseURL + "/api/webhooks/stripe", WebhookSecret: cfg.StripeWebhookSecrets[0].Reveal(),
-		Logger: a.log.With("part", "sandbox"),
-	})
+	return sandbox.Start(ctx, sandboxOptions(cfg, a.log.With("part", "sandbox")))
 }
 
 // welcome tells the developer where to go.

@@ -57,6 +57,9 @@ type Config struct {
 	// DevUser is the e-mail of the local user that requests to the API act as when they show no credential; development
 	// only, and only for requests from this machine. Empty means nobody.
 	DevUser string `env:"RINGFENCE_DEV_USER"`
+	// DemoHistory gives the demo two months of history made at the sandbox; development only. Without it the demo is its
+	// organisations, users and balance alone.
+	DemoHistory bool `env:"RINGFENCE_DEMO_HISTORY"`
 
 	// StripeSecretKey is a secret or restricted API key. Its name says whether real money moves: see Livemode.
 	StripeSecretKey Secret `env:"STRIPE_SECRET_KEY"`

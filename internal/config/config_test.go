@@ -280,6 +280,7 @@ func TestEachFaultAlone(t *testing.T) {
 		{prod, "SUPABASE_JWT_SECRET", "short", "shorter than 32"},
 		{prod, "RINGFENCE_SIGNUP", "maybe", "neither open nor closed"},
 		{prod, "RINGFENCE_DEV_USER", "owner@harbour.example", "development feature"},
+		{prod, "RINGFENCE_DEMO_HISTORY", "true", "development feature"},
 		{dev, "RINGFENCE_DEV_USER", "Owner <owner@harbour.example>", "not an email address"},
 		{prod, "STRIPE_SECRET_KEY", "", "not set"},
 		{prod, "STRIPE_SECRET_KEY", "pk_live_4eC39HqLyj", "publishable"},

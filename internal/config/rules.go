@@ -26,7 +26,7 @@ var required = []struct{ name, remedy string }{
 }
 
 // developmentOnly are features that must not exist in production, where a set one shows a copied configuration.
-var developmentOnly = []string{"RINGFENCE_SANDBOX_ADDR", "RINGFENCE_DEV_USER"}
+var developmentOnly = []string{"RINGFENCE_SANDBOX_ADDR", "RINGFENCE_DEV_USER", "RINGFENCE_DEMO_HISTORY"}
 
 // checkProduction wants what production cannot do without, and refuses development's conveniences.
 func (l *loader) checkProduction() {

@@ -136,6 +136,7 @@ func TestMasked(t *testing.T) {
 		{"SUPABASE_JWT_SECRET", "", config.Unset},
 		{"RINGFENCE_SIGNUP", "open", config.FromDefault},
 		{"RINGFENCE_DEV_USER", "", config.Unset},
+		{"RINGFENCE_DEMO_HISTORY", "", config.Unset},
 		{"STRIPE_SECRET_KEY", "[secret]", config.FromGeneration},
 		{"STRIPE_WEBHOOK_SECRET", "[secret]", config.FromEnvironment},
 		{"STRIPE_API_BASE", "http://127.0.0.1:8091", config.FromDefault},

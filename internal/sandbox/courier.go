@@ -61,15 +61,19 @@ type courier struct {
 	senders errgroup.Group
 }
 
-func newCourier(now func() time.Time) *courier {
+func newCourier(o Options) *courier {
+	transport := o.Transport
+	if transport == nil {
+		transport = &http.Transport{MaxIdleConnsPerHost: senderCount, IdleConnTimeout: 30 * time.Second}
+	}
 	c := &courier{
 		client: &http.Client{
 			Timeout:   attemptLimit,
-			Transport: &http.Transport{MaxIdleConnsPerHost: senderCount, IdleConnTimeout: 30 * time.Second},
+			Transport: transport,
 			// A redirect is a failed delivery.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		alarms: newAlarms(now),
+		alarms: newAlarms(o.Now),
 	}
 	c.senders.SetLimit(senderCount)
 	return c

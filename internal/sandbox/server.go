@@ -54,6 +54,8 @@ type Options struct {
 	// VapiServerURL is the organisation's server: where messages go that neither the assistant nor the number has a
 	// server for. Empty sends these nowhere.
 	VapiServerURL string
+	// Transport makes the requests to receivers of webhooks and callbacks; nil means the network's own.
+	Transport http.RoundTripper
 	// Now is the clock; nil means the system's.
 	Now func() time.Time
 	// Logger receives what happens; nil means slog.Default.

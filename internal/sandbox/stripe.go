@@ -197,7 +197,7 @@ func newStripe(life context.Context, o Options, base string, st *store) (*Stripe
 		besideTwilio: o.TwilioAccountSID != "", besideMail: o.MailAddr != "",
 		now: o.Now, log: o.Logger, store: st, life: life,
 		clock:    newAlarms(o.Now),
-		courier:  newCourier(o.Now),
+		courier:  newCourier(o),
 		delivery: map[string]*delivery{},
 		idem:     map[string]*idemRecord{},
 		inFlight: map[string]bool{},

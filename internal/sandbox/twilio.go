@@ -102,7 +102,7 @@ func newTwilio(life context.Context, o Options, st *store) (*Twilio, error) {
 		account: o.TwilioAccountSID, token: o.TwilioAuthToken, smsURL: o.TwilioSMSURL, given: slices.Clone(o.TwilioNumbers),
 		pace: o.TwilioSettleAfter, second: o.CallSecond, log: o.Logger, life: life, keeper: keeper{store: st, now: o.Now},
 		clock:    newAlarms(o.Now),
-		courier:  newCourier(o.Now),
+		courier:  newCourier(o),
 		messages: map[string]*sms{}, optOuts: map[string]*optOut{}, creations: map[string]*Creations{},
 		accounts: map[string]*twilioAccount{}, numbers: map[string]*phoneNumber{}, owned: map[string]*phoneNumber{},
 		stock: map[string][]string{}, addresses: map[string]*postalAddress{}, bundles: map[string]*bundle{},

@@ -91,7 +91,7 @@ func newVapi(life context.Context, o Options, base string, st *store, twilio *Tw
 		keeper: keeper{store: st, now: o.Now},
 		key:    o.VapiAPIKey, secret: o.VapiWebhookSecret, serverURL: o.VapiServerURL, base: base + vapiPath, twilio: twilio,
 		log: o.Logger, life: life, numbers: map[string]*vapiRow{}, assistants: map[string]*vapiRow{},
-		calls: map[string]*vapiCall{}, bySID: map[string]*vapiCall{}, clock: newAlarms(o.Now), courier: newCourier(o.Now),
+		calls: map[string]*vapiCall{}, bySID: map[string]*vapiCall{}, clock: newAlarms(o.Now), courier: newCourier(o),
 		creations: map[string]*Creations{}, faults: faultList{words: vapiFaults},
 		// Always the same, like the organisation of a key.
 		org: "5a4db0c5-0000-4000-8000-000000000001",

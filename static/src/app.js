@@ -3,21 +3,6 @@
   'use strict'
 
   const language = document.documentElement.lang
-  const date = new Intl.DateTimeFormat(language, { day: 'numeric', month: 'short', year: 'numeric' })
-  const clock = new Intl.DateTimeFormat(language, { hour: '2-digit', minute: '2-digit' })
-
-  // Times are sent in UTC; the reader sees their own zone, and UTC on pointing.
-  const localise = (root) => {
-    for (const el of root.querySelectorAll('time[data-local]')) {
-      const at = new Date(el.dateTime)
-      if (Number.isNaN(at.getTime())) continue
-      if (el.title) continue
-      el.title = el.textContent.trim().replace(/\s+/g, ' ')
-      el.querySelector('[data-date]').textContent = date.format(at)
-      el.querySelector('[data-time]').textContent = clock.format(at)
-    }
-  }
-
   // A message that was swapped in beside a field marks that field, and its going unmarks it.
   const markFields = () => {
     for (const error of document.querySelectorAll('.field-error[data-for]')) {
@@ -51,17 +36,12 @@
     el.classList.toggle('text-muted', length <= most)
   }
 
-  const settled = () => {
-    localise(document)
-    markFields()
-  }
-
   document.addEventListener('input', (event) => {
     if (event.target.id) countText(event.target)
   })
 
-  document.addEventListener('htmx:afterSettle', settled)
-  document.addEventListener('htmx:oobAfterSwap', settled)
+  document.addEventListener('htmx:afterSettle', markFields)
+  document.addEventListener('htmx:oobAfterSwap', markFields)
   document.addEventListener('htmx:sendError', unreachable)
   document.addEventListener('htmx:timeout', unreachable)
   document.addEventListener('htmx:sseOpen', () => show('live-lost', false))
@@ -81,5 +61,5 @@
     if (event.target.matches?.('form')) document.getElementById('problem')?.replaceChildren()
   })
 
-  settled()
+  markFields()
 })()

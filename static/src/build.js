@@ -14,6 +14,7 @@ mkdirSync(dist, { recursive: true })
 
 const copies = {
   [at('static', 'src', 'app.js')]: join(dist, 'app.js'),
+  [at('static', 'src', 'zone.js')]: join(dist, 'zone.js'),
   [at('static', 'src', 'favicon.svg')]: join(dist, 'favicon.svg'),
   [at('node_modules', 'htmx.org', 'dist', 'htmx.min.js')]: join(dist, 'htmx.min.js'),
   [at('node_modules', '@fontsource-variable', 'inter', 'files', 'inter-latin-wght-normal.woff2')]: join(dist, 'inter.woff2'),
