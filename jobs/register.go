@@ -44,8 +44,13 @@ type Deps struct {
 	Agents   *telephony.Agents
 	Calls    *telephony.Calls
 	Log      *slog.Logger
+	Now      func() time.Time // the process's clock; nil means the wall clock
+	// Metrics count the work; nil counts for nobody.
+	Metrics *Metrics
 	// Sweepers take their turn every 15 seconds, in this order.
 	Sweepers []Sweeper
+	// Inspections are made each in its time.
+	Inspections []Inspection
 }
 
 // register is the table of contents: every kind of job, in every process, because River's leader discards stuck jobs of
@@ -58,9 +63,10 @@ func register(d Deps) *river.Workers {
 	river.AddWorker(w, &payBack{payments: d.Payments})
 	river.AddWorker(w, &agentSync{agents: d.Agents})
 	river.AddWorker(w, &callsUnderWay{calls: d.Calls})
-	river.AddWorker(w, &sweep{sweepers: d.Sweepers})
+	river.AddWorker(w, &sweep{sweepers: d.Sweepers, metrics: d.Metrics})
 	river.AddWorker(w, &autoTopUp{payments: d.Payments})
 	river.AddWorker(w, &notices{notices: d.Notices})
+	river.AddWorker(w, &inspect{db: d.DB, inspections: d.Inspections, now: d.Now})
 	return w
 }
 
@@ -123,6 +129,12 @@ type Runner struct {
 
 // Start begins to work jobs. ctx bounds only the start; Stop ends the work.
 func Start(ctx context.Context, d Deps) (*Runner, error) {
+	if d.Metrics == nil {
+		d.Metrics = NewMetrics()
+	}
+	if d.Now == nil {
+		d.Now = time.Now //nolint:forbidigo // tests that do not look at times give none
+	}
 	listener, err := d.DB.Listener(ctx)
 	if err != nil {
 		return nil, err
@@ -139,11 +151,12 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 			queueCalls:              {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			queueReconcile:          {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			queueNotices:            {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
+			queueInspections:        {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			queueAutoTopUps:         {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			river.QueueDefault:      {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 		},
-		PeriodicJobs: periodic(),
-		Middleware:   []rivertype.Middleware{&databaseTime{}},
+		PeriodicJobs: append(periodic(), inspectionJobs(d.Inspections)...),
+		Middleware:   []rivertype.Middleware{&databaseTime{}, &counting{metrics: d.Metrics, now: d.Now}},
 		RetryPolicy:  retryPolicy{},
 		JobTimeout:   time.Minute,
 		ErrorHandler: errorHandler{log: d.Log},

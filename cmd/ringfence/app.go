@@ -21,9 +21,11 @@ import (
 	"ringfence/internal/knowledge"
 	"ringfence/internal/money"
 	"ringfence/internal/notice"
+	"ringfence/internal/outgoing"
 	"ringfence/internal/payments"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
+	"ringfence/internal/watch"
 	"ringfence/jobs"
 )
 
@@ -32,6 +34,8 @@ type app struct {
 	cfg      config.Config
 	log      *slog.Logger
 	registry *prometheus.Registry
+	outgoing *outgoing.Transports
+	jobs     *jobs.Metrics
 
 	databaseURL string
 	postgres    *embedded.Server // nil with a database of one's own
@@ -67,12 +71,17 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 		}
 	}()
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.outgoing, a.jobs = outgoing.New(nil, now), jobs.NewMetrics()
+	a.outgoing.Register(a.registry)
+	a.jobs.Register(a.registry)
 	if err := a.openDatabase(ctx); err != nil {
 		return nil, err
 	}
+	watch.New(a.db, a.log.With("part", "watch")).Register(a.registry)
 	if err := a.openAuth(); err != nil {
 		return nil, err
 	}
+	a.auth.Register(a.registry)
 	a.ledger = wallet.New(a.db)
 	gateMetrics := wallet.NewGateMetrics()
 	gateMetrics.Register(a.registry)
@@ -83,7 +92,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	a.messages, err = telephony.New(telephony.Options{
 		DB: a.db, Gates: a.gates, Log: a.log.With("part", "messages"), Now: now,
 		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), APIBase: cfg.TwilioAPIBase, From: cfg.TwilioFromNumber,
-		BaseURL: cfg.BaseURL, Vault: a.vault,
+		BaseURL: cfg.BaseURL, Vault: a.vault, Transport: a.outgoing.To,
 	})
 	if err != nil {
 		return nil, err
@@ -106,7 +115,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	a.numbers, err = telephony.NewNumbers(telephony.NumbersOptions{
 		DB: a.db, Gates: a.gates, Jobs: inserter, Vault: a.vault, Log: a.log.With("part", "numbers"), Now: now,
 		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), TwilioBase: cfg.TwilioAPIBase,
-		VapiKey: cfg.VapiAPIKey.Reveal(), VapiBase: cfg.VapiAPIBase, BaseURL: cfg.BaseURL, Events: a.vapiEvents(),
+		VapiKey: cfg.VapiAPIKey.Reveal(), VapiBase: cfg.VapiAPIBase, BaseURL: cfg.BaseURL, Events: a.vapiEvents(), Transport: a.outgoing.To,
 	})
 	if err != nil {
 		return nil, err
@@ -123,7 +132,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	}
 	a.payments, err = payments.New(payments.Options{
 		DB: a.db, Jobs: inserter, Log: a.log, Now: now, Metrics: metrics,
-		StripeKey: cfg.StripeSecretKey.Reveal(), StripeBase: cfg.StripeAPIBase, WebhookSecrets: secrets,
+		StripeKey: cfg.StripeSecretKey.Reveal(), StripeBase: cfg.StripeAPIBase, Transport: a.outgoing.To("stripe"), WebhookSecrets: secrets,
 		CheckoutOrigins: checkoutOrigins(cfg), BaseURL: cfg.BaseURL, FreezeOnDispute: cfg.FreezeOnDispute,
 		DocumentOrigins: documentOrigins(cfg), CollectVATNumber: cfg.CollectVATNumber,
 		Min: money.Pence(cfg.TopUpMinPence), Max: money.Pence(cfg.TopUpMaxPence),
@@ -141,7 +150,7 @@ func (a *app) openCalls(inserter telephony.JobInserter) (err error) {
 	events := a.vapiEvents()
 	a.agents, err = telephony.NewAgents(telephony.AgentsOptions{
 		DB: a.db, Gates: a.gates, Jobs: inserter, Log: a.log.With("part", "agents"), Now: now, Vault: a.vault, TwilioBase: a.cfg.TwilioAPIBase,
-		VapiKey: a.cfg.VapiAPIKey.Reveal(), VapiBase: a.cfg.VapiAPIBase, Events: events,
+		VapiKey: a.cfg.VapiAPIKey.Reveal(), VapiBase: a.cfg.VapiAPIBase, Events: events, Transport: a.outgoing.To,
 	})
 	if err != nil {
 		return err
@@ -150,6 +159,7 @@ func (a *app) openCalls(inserter telephony.JobInserter) (err error) {
 	a.calls, err = telephony.NewCalls(telephony.CallsOptions{
 		DB: a.db, Gates: a.gates, Log: a.log.With("part", "calls"), Now: now, Vault: a.vault, TwilioBase: a.cfg.TwilioAPIBase,
 		VapiKey: a.cfg.VapiAPIKey.Reveal(), VapiBase: a.cfg.VapiAPIBase, Events: events, Knowledge: a.lookUp,
+		Transport: a.outgoing.To,
 	})
 	if err != nil {
 		return err
@@ -202,6 +212,7 @@ func (a *app) openAuth() (err error) {
 	if a.cfg.SupabaseURL != "" {
 		a.verifier, err = auth.NewVerifier(auth.VerifierOptions{
 			ProjectURL: a.cfg.SupabaseURL, Secret: []byte(a.cfg.SupabaseJWTSecret.Reveal()), Now: now, Log: o.Log,
+			Transport: a.outgoing.To("supabase"),
 		})
 		if err != nil {
 			return err
@@ -209,7 +220,7 @@ func (a *app) openAuth() (err error) {
 		o.Verifier = a.verifier
 	}
 	if a.cfg.Auth == config.AuthSupabase {
-		o.Supabase = auth.NewSupabase(a.cfg.SupabaseURL, a.cfg.SupabaseAnonKey.Reveal())
+		o.Supabase = auth.NewSupabase(a.cfg.SupabaseURL, a.cfg.SupabaseAnonKey.Reveal()).Through(a.outgoing.To("supabase"))
 	}
 	a.auth, err = auth.New(a.db, o)
 	return err

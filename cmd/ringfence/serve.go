@@ -76,13 +76,13 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 			return errors.Join(herr, listener.Close())
 		}
 		closing = append(closing, start(handlers.Server(a.cfg.Addr, site), listener, failed))
-		if a.cfg.MetricsAddr != "" {
-			ml, merr := new(net.ListenConfig).Listen(e.ctx, "tcp", a.cfg.MetricsAddr)
-			if merr != nil {
-				return fmt.Errorf("couldn't listen on RINGFENCE_METRICS_ADDR: %w", merr)
-			}
-			closing = append(closing, start(handlers.Server(a.cfg.MetricsAddr, handlers.Metrics(a.registry)), ml, failed))
+	}
+	if a.cfg.MetricsAddr != "" { // of workers too: their work is counted where it is done
+		listener, err := new(net.ListenConfig).Listen(e.ctx, "tcp", a.cfg.MetricsAddr)
+		if err != nil {
+			return fmt.Errorf("couldn't listen on RINGFENCE_METRICS_ADDR: %w", err)
 		}
+		closing = append(closing, start(handlers.Server(a.cfg.MetricsAddr, handlers.Metrics(a.registry)), listener, failed))
 	}
 	if a.cfg.Development() {
 		if err := a.seed(e.ctx); err != nil {
@@ -99,6 +99,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 	if !c.NoJobs {
 		runner, err := jobs.Start(e.ctx, jobs.Deps{
 			DB: a.db, Payments: a.payments, Notices: a.notices, Numbers: a.numbers, Agents: a.agents, Calls: a.calls, Sweepers: a.sweepers(), Log: a.log,
+			Now: now, Metrics: a.jobs, Inspections: a.inspections(),
 		})
 		if err != nil {
 			return err

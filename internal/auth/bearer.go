@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"ringfence/db"
+	"ringfence/internal/fault"
 )
 
 // Bearer says who the value of an Authorization header acts as: "Bearer " and an API key, or a JWT of the configured
@@ -25,14 +26,31 @@ func (a *Auth) Bearer(ctx context.Context, header string) (Identity, error) {
 	if strings.HasPrefix(token, keyMark) {
 		return a.apiKey(ctx, token)
 	}
-	if a.o.Verifier == nil {
+	who, err := a.byJWT(ctx, token)
+	a.metrics.jwt(err)
+	if _, refused := errors.AsType[refusal](err); refused {
 		return Identity{}, errBadKey()
+	}
+	return who, err
+}
+
+// byJWT says who a JWT acts as. What does not hold is a [refusal].
+func (a *Auth) byJWT(ctx context.Context, token string) (Identity, error) {
+	if a.o.Verifier == nil {
+		return Identity{}, notTaken
 	}
 	claims, err := a.o.Verifier.Verify(ctx, token)
-	if err != nil || claims.OrgID == uuid.Nil {
-		return Identity{}, errBadKey()
+	if err != nil {
+		return Identity{}, err
 	}
-	return a.asMember(ctx, "the user of a JWT", `u.issuer = $1 AND u.subject = $2 AND m.org_id = $3`, claims.Issuer, claims.Subject, claims.OrgID)
+	if claims.OrgID == uuid.Nil {
+		return Identity{}, noOrganisation
+	}
+	who, err := a.asMember(ctx, "the user of a JWT", `u.issuer = $1 AND u.subject = $2 AND m.org_id = $3`, claims.Issuer, claims.Subject, claims.OrgID)
+	if fault.Is(err, fault.Unauthenticated) {
+		return Identity{}, notAMember
+	}
+	return who, err
 }
 
 // DevUser says who the local user with this e-mail acts as, without any proof: for development on this machine alone.

@@ -33,6 +33,8 @@ var rules = []rule{
 	{"internal/audit", []string{"ringfence/db"}, []string{"net/http"}},
 	{"internal/notice", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit"}, []string{"net/http"}},
 	{"internal/wallet", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/batch", "ringfence/internal/wallet"}, []string{"net/http"}},
+	{"internal/outgoing", nil, []string{"database/sql"}},
+	{"internal/watch", []string{"ringfence/db"}, []string{"net/http"}},
 	{"internal/auth", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit"}, nil},
 	{"internal/payments", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/batch", "ringfence/internal/failpoint", "ringfence/internal/notice", "ringfence/internal/wallet"}, nil},
 	{"internal/knowledge", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/batch", "ringfence/internal/wallet"}, []string{"net/http"}},
