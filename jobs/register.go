@@ -132,6 +132,11 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 	if d.Metrics == nil {
 		d.Metrics = NewMetrics()
 	}
+	for _, s := range d.Sweepers { // what has not happened yet stands at 0: the first time is a rise that an alert can see
+		for _, outcome := range []string{"ok", "failed"} {
+			d.Metrics.sweeps.WithLabelValues(s.Name, outcome)
+		}
+	}
 	if d.Now == nil {
 		d.Now = time.Now //nolint:forbidigo // tests that do not look at times give none
 	}

@@ -96,6 +96,11 @@ const (
 	notTaken       refusal = "not_taken" // no project is configured whose tokens are believed
 )
 
+// refusals are all of them.
+var refusals = []refusal{
+	tooLong, malformed, badSignature, unknownKey, noKeys, expired, notYet, badIssuer, badAudience, badClaims, noOrganisation, notAMember, notTaken,
+}
+
 // Error is the same for every reason.
 func (refusal) Error() string { return errToken.Error() }
 

@@ -10,11 +10,17 @@ import (
 type metrics struct{ jwts *prometheus.CounterVec }
 
 func newMetrics() *metrics {
-	return &metrics{jwts: prometheus.NewCounterVec(prometheus.CounterOpts{
+	m := &metrics{jwts: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ringfence_jwts_total",
 		Help: "JWTs shown to the API by what came of them: held, or why not: too_long, malformed, signature, unknown_key, no_keys, expired, not_yet_valid, " +
 			"issuer, audience, claims, no_organisation, not_a_member, not_taken, undecided (the database was away).",
 	}, []string{"outcome"})}
+	// What has not happened yet stands at 0: the first time is a rise that an alert can see.
+	m.jwts.WithLabelValues("held")
+	for _, r := range refusals {
+		m.jwts.WithLabelValues(string(r))
+	}
+	return m
 }
 
 // jwt counts one JWT.

@@ -103,7 +103,9 @@ func counted(t *testing.T, reg *prometheus.Registry, name string) map[string]flo
 			continue
 		}
 		for _, m := range f.GetMetric() {
-			got[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+			if n := m.GetCounter().GetValue(); n > 0 {
+				got[m.GetLabel()[0].GetValue()] = n
+			}
 		}
 	}
 	return got

@@ -29,7 +29,7 @@ type Metrics struct {
 
 // NewMetrics makes the collectors; Register shows them.
 func NewMetrics() *Metrics {
-	return &Metrics{
+	m := &Metrics{
 		received: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ringfence_stripe_webhooks_total", Help: "Webhooks from Stripe by what became of them: stored, duplicate, bad_signature, not_stored.",
 		}, []string{"outcome"}),
@@ -69,6 +69,17 @@ func NewMetrics() *Metrics {
 			Name: "ringfence_auto_top_ups_total", Help: "Automatic top-ups by what came of them: begun, charged, failed.",
 		}, []string{"outcome"}),
 	}
+	// What has not happened yet stands at 0: the first time is a rise that an alert can see.
+	for counter, all := range map[*prometheus.CounterVec][]string{
+		m.received: {"stored", "duplicate", "bad_signature", "not_stored"},
+		m.worked:   {"processed", "ignored", "quarantined", "failed", "retried"},
+		m.topUps:   {"begun", "opened", "refused", "unavailable"},
+	} {
+		for _, label := range all {
+			counter.WithLabelValues(label)
+		}
+	}
+	return m
 }
 
 // reversed counts what was posted because of refunds or disputes.
