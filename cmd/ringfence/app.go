@@ -23,6 +23,7 @@ import (
 	"ringfence/internal/notice"
 	"ringfence/internal/outgoing"
 	"ringfence/internal/payments"
+	"ringfence/internal/report"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
 	"ringfence/internal/watch"
@@ -36,6 +37,7 @@ type app struct {
 	registry *prometheus.Registry
 	outgoing *outgoing.Transports
 	jobs     *jobs.Metrics
+	reporter *report.Reporter // nil: errors go to the log alone
 
 	databaseURL string
 	postgres    *embedded.Server // nil with a database of one's own
@@ -63,7 +65,13 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a = &app{cfg: cfg, log: newLog(e.stderr, cfg.LogLevel), registry: prometheus.NewRegistry()}
+	a = &app{cfg: cfg, registry: prometheus.NewRegistry()}
+	if cfg.SentryDSN.IsSet() {
+		if a.reporter, err = report.New(report.Options{DSN: cfg.SentryDSN.Reveal(), Environment: string(cfg.Env), Release: "ringfence@" + version}); err != nil {
+			return nil, err
+		}
+	}
+	a.log = newReportingLog(e.stderr, cfg.LogLevel, a.reporter)
 	opened := a // a return of nil changes a before what is deferred runs
 	defer func() {
 		if err != nil {
@@ -301,8 +309,21 @@ func (a *app) close() error {
 	if a.postgres != nil {
 		err = errors.Join(err, a.postgres.Stop())
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), tellWithin)
+	defer cancel()
+	if a.reporter != nil {
+		if lost := a.reporter.Flush(ctx); lost != nil { // that nobody listens does not make the program's end a failure
+			a.log.WarnContext(ctx, "couldn't report everything", "error", lost)
+		}
+	}
 	return err
 }
+
+// tellWithin bounds how long the end of the program waits for what is still to be reported.
+const tellWithin = 5 * time.Second
+
+// version names this build in reports and traces; the linker sets it (see deploy/Dockerfile).
+var version = "development"
 
 // withApp runs one short command with the program put together.
 func withApp(e *env, fn func(ctx context.Context, a *app) error) error {
