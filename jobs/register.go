@@ -15,6 +15,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
 	"github.com/riverqueue/river/rivertype"
+	"go.opentelemetry.io/otel/trace"
 
 	"ringfence/db"
 	"ringfence/internal/notice"
@@ -47,6 +48,8 @@ type Deps struct {
 	Now      func() time.Time // the process's clock; nil means the wall clock
 	// Metrics count the work; nil counts for nobody.
 	Metrics *Metrics
+	// Tracer makes each job a part of the trace that it came from; nil makes none.
+	Tracer trace.TracerProvider
 	// Sweepers take their turn every 15 seconds, in this order.
 	Sweepers []Sweeper
 	// Inspections are made each in its time.
@@ -97,7 +100,7 @@ func NewInserter(d *db.DB, log *slog.Logger) (*river.Client[*sql.Tx], error) {
 		Logger: log.With("part", "river"),
 		// It announces new jobs at most once in this time; by default every 100 ms, and the others wait for the poll.
 		FetchCooldown: fetchCooldown,
-		Middleware:    []rivertype.Middleware{&databaseTime{}},
+		Middleware:    []rivertype.Middleware{&databaseTime{}, &carrying{}},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("couldn't make the job inserter: %w", err)
@@ -161,7 +164,7 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 			river.QueueDefault:      {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 		},
 		PeriodicJobs: append(periodic(), inspectionJobs(d.Inspections)...),
-		Middleware:   []rivertype.Middleware{&databaseTime{}, &counting{metrics: d.Metrics, now: d.Now}},
+		Middleware:   middleware(d),
 		RetryPolicy:  retryPolicy{},
 		JobTimeout:   time.Minute,
 		ErrorHandler: errorHandler{log: d.Log},
@@ -176,6 +179,15 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 		return nil, fmt.Errorf("couldn't start the job client: %w", err)
 	}
 	return &Runner{client: client, listener: listener}, nil
+}
+
+// middleware is what stands around every job that is added and worked.
+func middleware(d Deps) []rivertype.Middleware {
+	list := []rivertype.Middleware{&databaseTime{}, &carrying{}, &counting{metrics: d.Metrics, now: d.Now}}
+	if d.Tracer != nil {
+		list = append(list, &following{tracer: d.Tracer.Tracer("ringfence/jobs")})
+	}
+	return list
 }
 
 // Stop fetches no more, lets jobs under way finish, and when ctx ends before that, cancels them.

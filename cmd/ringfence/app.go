@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"ringfence/internal/payments"
 	"ringfence/internal/report"
 	"ringfence/internal/telephony"
+	"ringfence/internal/tracing"
 	"ringfence/internal/wallet"
 	"ringfence/internal/watch"
 	"ringfence/jobs"
@@ -38,6 +40,7 @@ type app struct {
 	outgoing *outgoing.Transports
 	jobs     *jobs.Metrics
 	reporter *report.Reporter // nil: errors go to the log alone
+	tracing  *tracing.Tracing // nil: nothing is traced
 
 	databaseURL string
 	postgres    *embedded.Server // nil with a database of one's own
@@ -78,8 +81,17 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 			err = errors.Join(err, opened.close())
 		}
 	}()
+	way := http.DefaultTransport
+	if cfg.TraceEndpoint != "" {
+		if a.tracing, err = tracing.Start(ctx, tracing.Options{
+			Endpoint: cfg.TraceEndpoint, Headers: cfg.TraceHeaders.Reveal(), Service: cfg.TraceService, Version: version, Share: int64(cfg.TraceShare),
+		}); err != nil {
+			return nil, err
+		}
+		way = a.tracing.Transport(way)
+	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	a.outgoing, a.jobs = outgoing.New(nil, now), jobs.NewMetrics()
+	a.outgoing, a.jobs = outgoing.New(way, now), jobs.NewMetrics()
 	a.outgoing.Register(a.registry)
 	a.jobs.Register(a.registry)
 	if err := a.openDatabase(ctx); err != nil {
@@ -288,7 +300,11 @@ func (a *app) openDatabase(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if a.db, err = db.Open(ctx, a.databaseURL, db.Options{Now: now}); err != nil {
+	o := db.Options{Now: now}
+	if a.tracing != nil {
+		o.Pool = a.tracing.OpenDB
+	}
+	if a.db, err = db.Open(ctx, a.databaseURL, o); err != nil {
 		return err
 	}
 	rate, err := money.RateFromMicros(int64(a.cfg.USDToGBP))
@@ -311,6 +327,11 @@ func (a *app) close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), tellWithin)
 	defer cancel()
+	if a.tracing != nil {
+		if lost := a.tracing.Stop(ctx); lost != nil {
+			a.log.WarnContext(ctx, "couldn't send every trace", "error", lost)
+		}
+	}
 	if a.reporter != nil {
 		if lost := a.reporter.Flush(ctx); lost != nil { // that nobody listens does not make the program's end a failure
 			a.log.WarnContext(ctx, "couldn't report everything", "error", lost)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"ringfence/internal/audit"
 	"ringfence/internal/report"
 )
@@ -24,7 +26,7 @@ func newReportingLog(w io.Writer, level slog.Level, to *report.Reporter) *slog.L
 	return slog.New(&withRequest{h})
 }
 
-// withRequest adds the id that audit.WithRequestID put into the context, unless the record names it already.
+// withRequest adds the id that audit.WithRequestID put into the context, unless the record names it already, and the trace's.
 type withRequest struct{ slog.Handler }
 
 // Handle implements slog.Handler.
@@ -38,6 +40,9 @@ func (h *withRequest) Handle(ctx context.Context, r slog.Record) error {
 		if !named {
 			r.AddAttrs(slog.String("request_id", id))
 		}
+	}
+	if in := trace.SpanContextFromContext(ctx); in.IsSampled() {
+		r.AddAttrs(slog.String("trace_id", in.TraceID().String()))
 	}
 	return h.Handler.Handle(ctx, r)
 }

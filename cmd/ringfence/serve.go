@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"ringfence/handlers"
 	"ringfence/internal/config"
 	"ringfence/internal/sandbox"
@@ -75,6 +77,9 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 		if herr != nil {
 			return errors.Join(herr, listener.Close())
 		}
+		if a.tracing != nil {
+			site = a.tracing.Handler(site)
+		}
 		closing = append(closing, start(handlers.Server(a.cfg.Addr, site), listener, failed))
 	}
 	if a.cfg.MetricsAddr != "" { // of workers too: their work is counted where it is done
@@ -97,8 +102,13 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 		}
 	}
 	if !c.NoJobs {
+		var tracer trace.TracerProvider
+		if a.tracing != nil {
+			tracer = a.tracing.Provider()
+		}
 		runner, err := jobs.Start(e.ctx, jobs.Deps{
-			DB: a.db, Payments: a.payments, Notices: a.notices, Numbers: a.numbers, Agents: a.agents, Calls: a.calls, Sweepers: a.sweepers(), Log: a.log,
+			Tracer: tracer,
+			DB:     a.db, Payments: a.payments, Notices: a.notices, Numbers: a.numbers, Agents: a.agents, Calls: a.calls, Sweepers: a.sweepers(), Log: a.log,
 			Now: now, Metrics: a.jobs, Inspections: a.inspections(),
 		})
 		if err != nil {

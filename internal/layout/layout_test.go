@@ -35,6 +35,7 @@ var rules = []rule{
 	{"internal/wallet", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/batch", "ringfence/internal/wallet"}, []string{"net/http"}},
 	{"internal/outgoing", nil, []string{"database/sql"}},
 	{"internal/report", nil, []string{"database/sql", "os"}},
+	{"internal/tracing", nil, []string{"os"}},
 	{"internal/watch", []string{"ringfence/db"}, []string{"net/http"}},
 	{"internal/auth", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit"}, nil},
 	{"internal/payments", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/batch", "ringfence/internal/failpoint", "ringfence/internal/notice", "ringfence/internal/wallet"}, nil},
