@@ -24,6 +24,7 @@ var rules = []rule{
 	{"db/embedded", nil, nil},
 	{"db/dbtest", []string{"ringfence/db", "ringfence/db/embedded"}, nil},
 	{"db", nil, []string{"net/http"}},
+	{"deploy", nil, nil}, // tests only
 	{"internal/money", nil, []string{"net/http", "database/sql", "os"}},
 	{"internal/config", nil, []string{"net/http", "database/sql"}},
 	{"internal/failpoint", nil, []string{"net/http", "database/sql"}},
