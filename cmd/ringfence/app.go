@@ -78,7 +78,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	opened := a // a return of nil changes a before what is deferred runs
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, opened.close())
+			err = errors.Join(err, opened.close()) //nolint:contextcheck // the end is reported even where ctx has ended
 		}
 	}()
 	way := http.DefaultTransport

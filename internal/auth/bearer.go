@@ -37,18 +37,18 @@ func (a *Auth) Bearer(ctx context.Context, header string) (Identity, error) {
 // byJWT says who a JWT acts as. What does not hold is a [refusal].
 func (a *Auth) byJWT(ctx context.Context, token string) (Identity, error) {
 	if a.o.Verifier == nil {
-		return Identity{}, notTaken
+		return Identity{}, errNotTaken
 	}
 	claims, err := a.o.Verifier.Verify(ctx, token)
 	if err != nil {
 		return Identity{}, err
 	}
 	if claims.OrgID == uuid.Nil {
-		return Identity{}, noOrganisation
+		return Identity{}, errNoOrganisation
 	}
 	who, err := a.asMember(ctx, "the user of a JWT", `u.issuer = $1 AND u.subject = $2 AND m.org_id = $3`, claims.Issuer, claims.Subject, claims.OrgID)
 	if fault.Is(err, fault.Unauthenticated) {
-		return Identity{}, notAMember
+		return Identity{}, errNotAMember
 	}
 	return who, err
 }

@@ -81,31 +81,31 @@ type refusal string
 
 // The reasons.
 const (
-	tooLong        refusal = "too_long"
-	malformed      refusal = "malformed"
-	badSignature   refusal = "signature" // or another algorithm than the configured
-	unknownKey     refusal = "unknown_key"
-	noKeys         refusal = "no_keys" // ours to mend: the published keys were never had
-	expired        refusal = "expired"
-	notYet         refusal = "not_yet_valid"
-	badIssuer      refusal = "issuer"
-	badAudience    refusal = "audience"
-	badClaims      refusal = "claims"
-	noOrganisation refusal = "no_organisation"
-	notAMember     refusal = "not_a_member"
-	notTaken       refusal = "not_taken" // no project is configured whose tokens are believed
+	errTooLong        refusal = "too_long"
+	errMalformed      refusal = "malformed"
+	errBadSignature   refusal = "signature" // or another algorithm than the configured
+	errUnknownKey     refusal = "unknown_key"
+	errNoKeys         refusal = "no_keys" // ours to mend: the published keys were never had
+	errExpired        refusal = "expired"
+	errNotYet         refusal = "not_yet_valid"
+	errBadIssuer      refusal = "issuer"
+	errBadAudience    refusal = "audience"
+	errBadClaims      refusal = "claims"
+	errNoOrganisation refusal = "no_organisation"
+	errNotAMember     refusal = "not_a_member"
+	errNotTaken       refusal = "not_taken" // no project is configured whose tokens are believed
 )
 
 // refusals are all of them.
 var refusals = []refusal{
-	tooLong, malformed, badSignature, unknownKey, noKeys, expired, notYet, badIssuer, badAudience, badClaims, noOrganisation, notAMember, notTaken,
+	errTooLong, errMalformed, errBadSignature, errUnknownKey, errNoKeys, errExpired, errNotYet, errBadIssuer, errBadAudience, errBadClaims, errNoOrganisation, errNotAMember, errNotTaken,
 }
 
 // Error is the same for every reason.
 func (refusal) Error() string { return errToken.Error() }
 
 // Is has every refusal be errToken.
-func (refusal) Is(target error) bool { return target == errToken } //nolint:errorlint // what errors.Is asks
+func (refusal) Is(target error) bool { return target == errToken }
 
 // reasonOf says why the library refused a token.
 func reasonOf(err error) refusal {
@@ -116,16 +116,22 @@ func reasonOf(err error) refusal {
 		is  error
 		why refusal
 	}{
-		{jwkset.ErrKeyNotFound, unknownKey}, {keyfunc.ErrKeyfunc, unknownKey},
-		{jwt.ErrTokenMalformed, malformed}, {jwt.ErrTokenUnverifiable, badSignature}, {jwt.ErrTokenSignatureInvalid, badSignature},
-		{jwt.ErrTokenExpired, expired}, {jwt.ErrTokenNotValidYet, notYet}, {jwt.ErrTokenUsedBeforeIssued, notYet},
-		{jwt.ErrTokenInvalidIssuer, badIssuer}, {jwt.ErrTokenInvalidAudience, badAudience},
+		{jwkset.ErrKeyNotFound, errUnknownKey},
+		{keyfunc.ErrKeyfunc, errUnknownKey},
+		{jwt.ErrTokenMalformed, errMalformed},
+		{jwt.ErrTokenUnverifiable, errBadSignature},
+		{jwt.ErrTokenSignatureInvalid, errBadSignature},
+		{jwt.ErrTokenExpired, errExpired},
+		{jwt.ErrTokenNotValidYet, errNotYet},
+		{jwt.ErrTokenUsedBeforeIssued, errNotYet},
+		{jwt.ErrTokenInvalidIssuer, errBadIssuer},
+		{jwt.ErrTokenInvalidAudience, errBadAudience},
 	} {
 		if errors.Is(err, known.is) {
 			return known.why
 		}
 	}
-	return badClaims
+	return errBadClaims
 }
 
 // NewVerifier returns a verifier. One that goes by published keys refuses every token until [Verifier.Start].
@@ -213,16 +219,16 @@ func (v *Verifier) Ready(ctx context.Context) error {
 // twice a minute. Addresses and keys inside a token (jku, jwk, x5u, x5c) are never used.
 func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 	if len(token) > maxToken {
-		return Claims{}, tooLong
+		return Claims{}, errTooLong
 	}
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return Claims{}, malformed
+		return Claims{}, errMalformed
 	}
 	for _, part := range parts[:2] {
 		text, err := base64.RawURLEncoding.Strict().DecodeString(part)
 		if err != nil || !plainObject(text) {
-			return Claims{}, malformed
+			return Claims{}, errMalformed
 		}
 	}
 	// A map, not a struct: encoding/json matches struct fields in any case, and "EXP" would do for "exp".
@@ -232,7 +238,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 		return Claims{}, reasonOf(err)
 	}
 	if !parsed.Valid {
-		return Claims{}, badSignature
+		return Claims{}, errBadSignature
 	}
 	return v.read(claims)
 }
@@ -240,21 +246,21 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 // key gives what the token's signature must fit.
 func (v *Verifier) key(ctx context.Context, t *jwt.Token) (any, error) {
 	if _, has := t.Header["crit"]; has { // an extension we do not know, and must not pass over (RFC 7515, 4.1.11)
-		return nil, badClaims
+		return nil, errBadClaims
 	}
 	if len(v.o.Secret) > 0 {
 		return v.o.Secret, nil
 	}
 	if v.keys == nil {
-		return nil, noKeys
+		return nil, errNoKeys
 	}
 	// Without a key id keyfunc would try every key it has.
 	if kid, ok := t.Header[jwkset.HeaderKID].(string); !ok || kid == "" {
-		return nil, unknownKey
+		return nil, errUnknownKey
 	}
 	key, err := v.keys.KeyfuncCtx(ctx)(t)
 	if err != nil && v.keyless(ctx) {
-		return nil, noKeys
+		return nil, errNoKeys
 	}
 	return key, err
 }
@@ -273,29 +279,29 @@ func (v *Verifier) read(claims jwt.MapClaims) (Claims, error) {
 	}
 	// The anon and service_role keys are JWTs as well. Their issuer is another; this says it a second time.
 	if text(claims, "role") != audience {
-		return Claims{}, badClaims
+		return Claims{}, errBadClaims
 	}
 	c := Claims{Issuer: v.issuer, Subject: text(claims, "sub"), Email: normalEmail(text(claims, "email"))}
 	if c.Subject == "" || len(c.Subject) > maxSubject || !storable(c.Subject) || len(c.Email) > maxEmail || !storable(c.Email) {
-		return Claims{}, badClaims
+		return Claims{}, errBadClaims
 	}
 	if metadata := claims["app_metadata"]; metadata != nil {
 		m, ok := metadata.(map[string]any)
 		if !ok {
-			return Claims{}, badClaims
+			return Claims{}, errBadClaims
 		}
 		if org, has := m["org_id"]; has {
 			s, ok := org.(string)
 			id, err := uuid.Parse(s)
 			if !ok || err != nil || len(s) != len(uuid.Nil.String()) || id == uuid.Nil {
-				return Claims{}, badClaims
+				return Claims{}, errBadClaims
 			}
 			c.OrgID = id
 		}
 	}
 	expires, err := claims.GetExpirationTime()
 	if err != nil || expires == nil {
-		return Claims{}, badClaims
+		return Claims{}, errBadClaims
 	}
 	c.Expires = expires.Time
 	return c, nil
