@@ -76,9 +76,9 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	}
 	a.log = newReportingLog(e.stderr, cfg.LogLevel, a.reporter)
 	opened := a // a return of nil changes a before what is deferred runs
-	defer func() {
+	defer func() { //nolint:contextcheck // the end is reported even where ctx has ended
 		if err != nil {
-			err = errors.Join(err, opened.close()) //nolint:contextcheck // the end is reported even where ctx has ended
+			err = errors.Join(err, opened.close())
 		}
 	}()
 	way := http.DefaultTransport
