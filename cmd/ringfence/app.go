@@ -75,7 +75,7 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 		}
 	}
 	a.log = newReportingLog(e.stderr, cfg.LogLevel, a.reporter)
-	opened := a // a return of nil changes a before what is deferred runs
+	opened := a    // a return of nil changes a before what is deferred runs
 	defer func() { //nolint:contextcheck // the end is reported even where ctx has ended
 		if err != nil {
 			err = errors.Join(err, opened.close())
