@@ -6,11 +6,14 @@
 # Pinned apart from go.mod, so that a linter's dependencies never become ours.
 LINT = go tool -modfile=.ci/golangci-lint.mod golangci-lint
 
+# Prometheus's own tool, pinned with its checksums in the same way, without the clouds it could discover targets in.
+PROMTOOL = go run -modfile=.ci/promtool.mod -tags remove_all_sd github.com/prometheus/prometheus/cmd/promtool
+
 # Two packages at a time suit a machine with 2 cores: each may bring its own database or browser.
 # The race detector needs cgo, hence the C compiler that setup.sh sees to.
 TEST = CGO_ENABLED=1 go test -race -p 2 -timeout 25m
 
-.PHONY: help run build test check generated drill generate lint fmt demo-shots lighthouse
+.PHONY: help run build test check generated drill generate lint fmt demo-shots lighthouse alerts
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +39,7 @@ check: ## say whether a change is good: generated files, modules, linters, tests
 	go mod tidy -diff
 	go vet ./...
 	go vet -tags drill ./...
-	@$(MAKE) --no-print-directory lint test
+	@$(MAKE) --no-print-directory lint alerts test
 
 # Drills are tests with the build tag drill: long, with faults injected into the whole. One package at a time, since
 # they load the machine on purpose.
@@ -75,6 +78,11 @@ node_modules/.package-lock.json: package.json package-lock.json
 lint: ## run the linters
 	go tool templ fmt -fail .
 	$(LINT) run
+
+alerts: ## test the alert rules with Prometheus's own tool
+	$(PROMTOOL) check rules --lint=all deploy/prometheus/alerts.yml
+	$(PROMTOOL) check config --syntax-only deploy/prometheus/prometheus.yml
+	$(PROMTOOL) test rules deploy/prometheus/alerts_test.yml deploy/prometheus/alerts_weeks_test.yml
 
 fmt: ## format the Go and templ files
 	go tool templ fmt .

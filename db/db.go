@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"maps"
@@ -39,6 +40,8 @@ type Options struct {
 	Now func() time.Time
 	// MaxConns bounds each of the two pools. Default 10: on two cores more connections are slower, not faster.
 	MaxConns int
+	// Pool makes each pool of its connector; nil means sql.OpenDB. Tracing has its own.
+	Pool func(driver.Connector) *sql.DB
 }
 
 // DB holds a pool for each working role.
@@ -60,10 +63,10 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 	}
 	d := &DB{url: url, now: o.Now}
 	var err error
-	if d.app, err = openPool(url, RoleApp, o.MaxConns); err != nil {
+	if d.app, err = openPool(url, RoleApp, o.MaxConns, o.Pool); err != nil {
 		return nil, err
 	}
-	if d.system, err = openPool(url, RoleSystem, o.MaxConns); err != nil {
+	if d.system, err = openPool(url, RoleSystem, o.MaxConns, o.Pool); err != nil {
 		return nil, errors.Join(err, d.app.Close())
 	}
 	if err := d.checkRoles(ctx); err != nil {
@@ -163,8 +166,8 @@ var indexOnly = []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"
 // aloneOnly are the planner's means for what takes long, switched off.
 var aloneOnly = map[string]string{"max_parallel_workers_per_gather": "0", "jit": "off"}
 
-// openPool makes a pool whose connections all work as role. It does not connect yet.
-func openPool(databaseURL, role string, maxConns int) (*sqlx.DB, error) {
+// openPool makes a pool whose connections all work as role, with open (nil: sql.OpenDB). It does not connect yet.
+func openPool(databaseURL, role string, maxConns int, open func(driver.Connector) *sql.DB) (*sqlx.DB, error) {
 	cfg, err := connection(databaseURL)
 	if err != nil {
 		return nil, err
@@ -197,7 +200,10 @@ func openPool(databaseURL, role string, maxConns int) (*sqlx.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't prepare the database connection: %w", err)
 	}
-	pool := sqlx.NewDb(sql.OpenDB(preparing{connector}), "postgres")
+	if open == nil {
+		open = sql.OpenDB
+	}
+	pool := sqlx.NewDb(open(preparing{connector}), "postgres")
 	pool.SetMaxOpenConns(maxConns)
 	pool.SetMaxIdleConns(maxConns)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
@@ -254,7 +260,7 @@ func (d *DB) Ping(ctx context.Context) error {
 // CountRows counts the rows of each table as the owner sees them: independently of the policies that the working
 // roles see through, so that a wrong policy cannot make verify blind.
 func CountRows(ctx context.Context, url string, tables []string) (map[string]int64, error) {
-	pool, err := openPool(url, RoleOwner, 1)
+	pool, err := openPool(url, RoleOwner, 1, nil)
 	if err != nil {
 		return nil, err
 	}

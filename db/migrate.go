@@ -48,7 +48,7 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) (err error) {
 		return err
 	}
 
-	owner, err := openPool(url, RoleOwner, 4)
+	owner, err := openPool(url, RoleOwner, 4, nil)
 	if err != nil {
 		return err
 	}

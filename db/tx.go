@@ -82,6 +82,15 @@ func (d *DB) InSystemTx(ctx context.Context, why string, fn func(ctx context.Con
 	return nil
 }
 
+// InSystemReadTx is [DB.InSystemTx] for reading: the transaction is READ ONLY, sees one moment of the data, and ends with
+// the caller's context.
+func (d *DB) InSystemReadTx(ctx context.Context, why string, fn func(ctx context.Context, tx *Tx) error) error {
+	if err := d.run(ctx, d.system, true, nil, fn); err != nil {
+		return fmt.Errorf("system transaction for %s: %w", why, err)
+	}
+	return nil
+}
+
 // run gives fn a transaction, and another one when Postgres asked for that.
 func (d *DB) run(ctx context.Context, pool *sqlx.DB, readOnly bool, orgs []uuid.UUID, fn func(context.Context, *Tx) error) error {
 	orgs = sortedUnique(orgs)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/gorilla/sessions"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"ringfence/internal/audit"
 	"ringfence/internal/auth"
@@ -129,6 +131,10 @@ func (a *app) finish(ctx context.Context, v *visit, r *http.Request, took time.D
 		slog.String("method", methodName(r.Method)), slog.Int("status", status), slog.Int64("bytes", v.out.bytes),
 		slog.String("address", v.address), slog.Int64("duration_us", took.Microseconds()))...)
 	a.metrics.count(v, status, took)
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.SetName(v.pattern()) // as in logs and metrics, never the path itself
+		span.SetAttributes(attribute.String("http.route", v.pattern()), attribute.String("ringfence.request_id", v.requestID))
+	}
 }
 
 // quiet are the routes that machines ask all the time; they are logged only when someone looks closely.

@@ -53,7 +53,7 @@ func (a *app) ops(w http.ResponseWriter, r *http.Request, v *visit) error {
 		return j, err
 	})
 	p.Promises = part(ctx, a, "promises", func() (views.OverviewPromises, error) {
-		last, found, err := a.Operations.LastVerification(ctx)
+		last, found, err := a.Operations.LastVerification(ctx, operations.Books)
 		return views.OverviewPromises{
 			Never: !found, At: last.At, Age: p.At.Sub(last.At), Checks: last.Checks, Broken: last.Broken, Failure: last.Failure,
 		}, err
@@ -127,7 +127,7 @@ func (a *app) verifyNow(w http.ResponseWriter, r *http.Request, v *visit) error 
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), verifyWithin)
 	defer cancel()
-	if _, err := a.Operations.Verify(ctx, v.who.Actor(), reason); err != nil {
+	if _, err := a.Operations.Verify(ctx, operations.Books, v.who.Actor(), reason); err != nil {
 		return err
 	}
 	http.Redirect(w, r, "/ops?done=verified", http.StatusSeeOther)

@@ -241,14 +241,13 @@ func (s *site) looks(d *handlers.Deps) operations.Options {
 			micros, currency, err := d.Messages.AccountBalance(ctx)
 			return operations.Money{Micros: micros, Currency: currency}, err
 		},
-		Verify: func(ctx context.Context) (v operations.Verdict, err error) {
+		Books: func(ctx context.Context) (operations.Findings, error) {
 			checks, err := d.Verify(ctx)
+			found := operations.Findings{}
 			for _, c := range checks {
-				if v.Checks++; len(c.Violations) > 0 {
-					v.Broken = append(v.Broken, c.Name)
-				}
+				found[c.Name] = len(c.Violations)
 			}
-			return v, err
+			return found, err
 		},
 		Jobs:      s.jobs,
 		TwilioLow: 20_000_000, StripeLow: 100_000_000,

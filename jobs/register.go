@@ -15,9 +15,11 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
 	"github.com/riverqueue/river/rivertype"
+	"go.opentelemetry.io/otel/trace"
 
 	"ringfence/db"
 	"ringfence/internal/notice"
+	"ringfence/internal/operations"
 	"ringfence/internal/payments"
 	"ringfence/internal/telephony"
 	"ringfence/internal/webhooks"
@@ -46,8 +48,15 @@ type Deps struct {
 	Agents   *telephony.Agents
 	Calls    *telephony.Calls
 	Log      *slog.Logger
+	Now      func() time.Time // the process's clock; nil means the wall clock
+	// Metrics count the work; nil counts for nobody.
+	Metrics *Metrics
+	// Tracer makes each job a part of the trace that it came from; nil makes none.
+	Tracer trace.TracerProvider
 	// Sweepers take their turn every 15 seconds, in this order.
 	Sweepers []Sweeper
+	// Operations verifies everything, each kind in its time.
+	Operations *operations.Service
 }
 
 // register is the table of contents: every kind of job, in every process, because River's leader discards stuck jobs of
@@ -61,10 +70,11 @@ func register(d Deps) *river.Workers {
 	river.AddWorker(w, &payBack{payments: d.Payments})
 	river.AddWorker(w, &agentSync{agents: d.Agents})
 	river.AddWorker(w, &callsUnderWay{calls: d.Calls})
-	river.AddWorker(w, &sweep{sweepers: d.Sweepers})
+	river.AddWorker(w, &sweep{sweepers: d.Sweepers, metrics: d.Metrics})
 	river.AddWorker(w, &autoTopUp{payments: d.Payments})
 	river.AddWorker(w, &notices{notices: d.Notices})
 	river.AddWorker(w, &deliveries{webhooks: d.Webhooks})
+	river.AddWorker(w, &verify{operations: d.Operations})
 	return w
 }
 
@@ -98,7 +108,7 @@ func NewInserter(d *db.DB, log *slog.Logger) (*river.Client[*sql.Tx], error) {
 		Logger: log.With("part", "river"),
 		// It announces new jobs at most once in this time; by default every 100 ms, and the others wait for the poll.
 		FetchCooldown: fetchCooldown,
-		Middleware:    []rivertype.Middleware{&databaseTime{}},
+		Middleware:    []rivertype.Middleware{&databaseTime{}, &carrying{}},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("couldn't make the job inserter: %w", err)
@@ -130,6 +140,17 @@ type Runner struct {
 
 // Start begins to work jobs. ctx bounds only the start; Stop ends the work.
 func Start(ctx context.Context, d Deps) (*Runner, error) {
+	if d.Metrics == nil {
+		d.Metrics = NewMetrics()
+	}
+	for _, s := range d.Sweepers { // what has not happened yet stands at 0: the first time is a rise that an alert can see
+		for _, outcome := range []string{"ok", "failed"} {
+			d.Metrics.sweeps.WithLabelValues(s.Name, outcome)
+		}
+	}
+	if d.Now == nil {
+		d.Now = time.Now //nolint:forbidigo // tests that do not look at times give none
+	}
 	listener, err := d.DB.Listener(ctx)
 	if err != nil {
 		return nil, err
@@ -147,11 +168,12 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 			queueReconcile:          {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			queueWebhooks:           {MaxWorkers: webhookRounds, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			queueNotices:            {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
+			queueVerifications:      {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			queueAutoTopUps:         {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			river.QueueDefault:      {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 		},
-		PeriodicJobs: periodic(),
-		Middleware:   []rivertype.Middleware{&databaseTime{}},
+		PeriodicJobs: append(periodic(), verifications(d.Operations.Kinds())...),
+		Middleware:   middleware(d),
 		RetryPolicy:  retryPolicy{},
 		JobTimeout:   time.Minute,
 		ErrorHandler: errorHandler{log: d.Log},
@@ -166,6 +188,15 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 		return nil, fmt.Errorf("couldn't start the job client: %w", err)
 	}
 	return &Runner{client: client, listener: listener}, nil
+}
+
+// middleware is what stands around every job that is added and worked.
+func middleware(d Deps) []rivertype.Middleware {
+	list := []rivertype.Middleware{&databaseTime{}, &carrying{}, &counting{metrics: d.Metrics, now: d.Now}}
+	if d.Tracer != nil {
+		list = append(list, &following{tracer: d.Tracer.Tracer("ringfence/jobs")})
+	}
+	return list
 }
 
 // Stop fetches no more, lets jobs under way finish, and when ctx ends before that, cancels them.

@@ -24,15 +24,19 @@ func (sweepArgs) Kind() string { return "sweep" }
 type sweep struct {
 	river.WorkerDefaults[sweepArgs]
 	sweepers []Sweeper
+	metrics  *Metrics
 }
 
 // Work runs every sweeper; one that fails does not keep the others from their turn.
 func (w *sweep) Work(ctx context.Context, _ *river.Job[sweepArgs]) error {
 	var all error
 	for _, s := range w.sweepers {
+		outcome := "ok"
 		if err := s.Run(ctx); err != nil {
+			outcome = "failed"
 			all = errors.Join(all, fmt.Errorf("%s: %w", s.Name, err))
 		}
+		w.metrics.sweeps.WithLabelValues(s.Name, outcome).Inc()
 	}
 	return all
 }

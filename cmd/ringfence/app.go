@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -24,9 +25,13 @@ import (
 	"ringfence/internal/money"
 	"ringfence/internal/notice"
 	"ringfence/internal/operations"
+	"ringfence/internal/outgoing"
 	"ringfence/internal/payments"
+	"ringfence/internal/report"
 	"ringfence/internal/telephony"
+	"ringfence/internal/tracing"
 	"ringfence/internal/wallet"
+	"ringfence/internal/watch"
 	"ringfence/internal/webhooks"
 	"ringfence/jobs"
 )
@@ -36,6 +41,10 @@ type app struct {
 	cfg      config.Config
 	log      *slog.Logger
 	registry *prometheus.Registry
+	outgoing *outgoing.Transports
+	jobs     *jobs.Metrics
+	reporter *report.Reporter // nil: errors go to the log alone
+	tracing  *tracing.Tracing // nil: nothing is traced
 
 	// clock is the program's: the machine's, but while the demo's history is made.
 	clock       func() time.Time
@@ -69,17 +78,36 @@ func openApp(ctx context.Context, e *env) (a *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a = &app{cfg: cfg, log: newLog(e.stderr, cfg.LogLevel), registry: prometheus.NewRegistry(), clock: now}
-	opened := a // a return of nil changes a before what is deferred runs
-	defer func() {
+	a = &app{cfg: cfg, registry: prometheus.NewRegistry(), clock: now}
+	if cfg.SentryDSN.IsSet() {
+		if a.reporter, err = report.New(report.Options{DSN: cfg.SentryDSN.Reveal(), Environment: string(cfg.Env), Release: "ringfence@" + version}); err != nil {
+			return nil, err
+		}
+	}
+	a.log = newReportingLog(e.stderr, cfg.LogLevel, a.reporter)
+	opened := a    // a return of nil changes a before what is deferred runs
+	defer func() { //nolint:contextcheck // the end is reported even where ctx has ended
 		if err != nil {
 			err = errors.Join(err, opened.close())
 		}
 	}()
+	way := http.DefaultTransport
+	if cfg.TraceEndpoint != "" {
+		if a.tracing, err = tracing.Start(ctx, tracing.Options{
+			Endpoint: cfg.TraceEndpoint, Headers: cfg.TraceHeaders.Reveal(), Service: cfg.TraceService, Version: version, Share: int64(cfg.TraceShare),
+		}); err != nil {
+			return nil, err
+		}
+		way = a.tracing.Transport(way)
+	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.outgoing, a.jobs = outgoing.New(way, now), jobs.NewMetrics()
+	a.outgoing.Register(a.registry)
+	a.jobs.Register(a.registry)
 	if err := a.openDatabase(ctx); err != nil {
 		return nil, err
 	}
+	watch.New(a.db, a.log.With("part", "watch")).Register(a.registry)
 	return a, a.assemble()
 }
 
@@ -89,6 +117,7 @@ func (a *app) assemble() (err error) {
 	if err := a.openAuth(); err != nil {
 		return err
 	}
+	a.auth.Register(a.registry)
 	a.ledger = wallet.New(a.db)
 	gateMetrics := wallet.NewGateMetrics()
 	gateMetrics.Register(a.registry)
@@ -99,7 +128,7 @@ func (a *app) assemble() (err error) {
 	a.messages, err = telephony.New(telephony.Options{
 		DB: a.db, Gates: a.gates, Log: a.log.With("part", "messages"), Now: a.clock,
 		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), APIBase: cfg.TwilioAPIBase, From: cfg.TwilioFromNumber,
-		BaseURL: cfg.BaseURL, Vault: a.vault,
+		BaseURL: cfg.BaseURL, Vault: a.vault, Transport: a.outgoing.To,
 	})
 	if err != nil {
 		return err
@@ -131,7 +160,7 @@ func (a *app) assemble() (err error) {
 	a.numbers, err = telephony.NewNumbers(telephony.NumbersOptions{
 		DB: a.db, Gates: a.gates, Jobs: inserter, Vault: a.vault, Log: a.log.With("part", "numbers"), Now: a.clock,
 		AccountSID: cfg.TwilioAccountSID, AuthToken: cfg.TwilioAuthToken.Reveal(), TwilioBase: cfg.TwilioAPIBase,
-		VapiKey: cfg.VapiAPIKey.Reveal(), VapiBase: cfg.VapiAPIBase, BaseURL: cfg.BaseURL, Events: a.vapiEvents(),
+		VapiKey: cfg.VapiAPIKey.Reveal(), VapiBase: cfg.VapiAPIBase, BaseURL: cfg.BaseURL, Events: a.vapiEvents(), Transport: a.outgoing.To,
 	})
 	if err != nil {
 		return err
@@ -148,7 +177,7 @@ func (a *app) assemble() (err error) {
 	}
 	a.payments, err = payments.New(payments.Options{
 		DB: a.db, Jobs: inserter, Log: a.log, Now: a.clock, Metrics: metrics,
-		StripeKey: cfg.StripeSecretKey.Reveal(), StripeBase: cfg.StripeAPIBase, WebhookSecrets: secrets,
+		StripeKey: cfg.StripeSecretKey.Reveal(), StripeBase: cfg.StripeAPIBase, Transport: a.outgoing.To("stripe"), WebhookSecrets: secrets,
 		CheckoutOrigins: checkoutOrigins(cfg), BaseURL: cfg.BaseURL, FreezeOnDispute: cfg.FreezeOnDispute,
 		DocumentOrigins: documentOrigins(cfg), CollectVATNumber: cfg.CollectVATNumber,
 		Min: money.Pence(cfg.TopUpMinPence), Max: money.Pence(cfg.TopUpMaxPence), MayClose: telephony.MayClose,
@@ -170,7 +199,7 @@ func (a *app) openCalls(inserter telephony.JobInserter) (err error) {
 	events := a.vapiEvents()
 	a.agents, err = telephony.NewAgents(telephony.AgentsOptions{
 		DB: a.db, Gates: a.gates, Jobs: inserter, Log: a.log.With("part", "agents"), Now: a.clock, Vault: a.vault, TwilioBase: a.cfg.TwilioAPIBase,
-		VapiKey: a.cfg.VapiAPIKey.Reveal(), VapiBase: a.cfg.VapiAPIBase, Events: events,
+		VapiKey: a.cfg.VapiAPIKey.Reveal(), VapiBase: a.cfg.VapiAPIBase, Events: events, Transport: a.outgoing.To,
 	})
 	if err != nil {
 		return err
@@ -179,6 +208,7 @@ func (a *app) openCalls(inserter telephony.JobInserter) (err error) {
 	a.calls, err = telephony.NewCalls(telephony.CallsOptions{
 		DB: a.db, Gates: a.gates, Log: a.log.With("part", "calls"), Now: a.clock, Vault: a.vault, TwilioBase: a.cfg.TwilioAPIBase,
 		VapiKey: a.cfg.VapiAPIKey.Reveal(), VapiBase: a.cfg.VapiAPIBase, Events: events, Knowledge: a.lookUp,
+		Transport: a.outgoing.To,
 	})
 	if err != nil {
 		return err
@@ -234,6 +264,7 @@ func (a *app) openAuth() (err error) {
 	if a.cfg.SupabaseURL != "" {
 		a.verifier, err = auth.NewVerifier(auth.VerifierOptions{
 			ProjectURL: a.cfg.SupabaseURL, Secret: []byte(a.cfg.SupabaseJWTSecret.Reveal()), Now: a.clock, Log: o.Log,
+			Transport: a.outgoing.To("supabase"),
 		})
 		if err != nil {
 			return err
@@ -241,7 +272,7 @@ func (a *app) openAuth() (err error) {
 		o.Verifier = a.verifier
 	}
 	if a.cfg.Auth == config.AuthSupabase {
-		o.Supabase = auth.NewSupabase(a.cfg.SupabaseURL, a.cfg.SupabaseAnonKey.Reveal())
+		o.Supabase = auth.NewSupabase(a.cfg.SupabaseURL, a.cfg.SupabaseAnonKey.Reveal()).Through(a.outgoing.To("supabase"))
 	}
 	a.auth, err = auth.New(a.db, o)
 	return err
@@ -301,7 +332,11 @@ func (a *app) openDatabase(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if a.db, err = db.Open(ctx, a.databaseURL, db.Options{Now: a.clock}); err != nil {
+	o := db.Options{Now: a.clock}
+	if a.tracing != nil {
+		o.Pool = a.tracing.OpenDB
+	}
+	if a.db, err = db.Open(ctx, a.databaseURL, o); err != nil {
 		return err
 	}
 	rate, err := money.RateFromMicros(int64(a.cfg.USDToGBP))
@@ -322,8 +357,26 @@ func (a *app) close() error {
 	if a.postgres != nil {
 		err = errors.Join(err, a.postgres.Stop())
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), tellWithin)
+	defer cancel()
+	if a.tracing != nil {
+		if lost := a.tracing.Stop(ctx); lost != nil {
+			a.log.WarnContext(ctx, "couldn't send every trace", "error", lost)
+		}
+	}
+	if a.reporter != nil {
+		if lost := a.reporter.Flush(ctx); lost != nil { // that nobody listens does not make the program's end a failure
+			a.log.WarnContext(ctx, "couldn't report everything", "error", lost)
+		}
+	}
 	return err
 }
+
+// tellWithin bounds how long the end of the program waits for what is still to be reported.
+const tellWithin = 5 * time.Second
+
+// version names this build in reports and traces; the linker sets it (see deploy/Dockerfile).
+var version = "development"
 
 // withApp runs one short command with the program put together.
 func withApp(e *env, fn func(ctx context.Context, a *app) error) error {

@@ -75,8 +75,8 @@ type history struct {
 	past  *pastClock
 	until time.Time
 	// last is the last day of the plan: today or, where an earlier run began it, the day that was last then.
-	last time.Time
-	org  uuid.UUID
+	last  time.Time
+	org   uuid.UUID
 	user  uuid.UUID
 	actor audit.Actor
 
@@ -545,7 +545,9 @@ func (h *history) text(n int, lot *rand.Rand) func(ctx context.Context) error {
 }
 
 // ended reports whether the sandbox refused to end what has ended.
-func ended(err error) bool { return strings.Contains(err.Error(), "ended") || strings.Contains(err.Error(), "nothing") }
+func ended(err error) bool {
+	return strings.Contains(err.Error(), "ended") || strings.Contains(err.Error(), "nothing")
+}
 
 // callIn has a patient call the first number, and ask something where asks is set.
 func (h *history) callIn(n int, seconds int64, asks bool) func(ctx context.Context) error {

@@ -102,9 +102,9 @@ func checkDatabase(ctx context.Context, cfg config.Config, e *env) (string, erro
 	defer cancel()
 	a := &app{cfg: cfg, log: newLog(e.stderr, cfg.LogLevel)}
 	if err := a.openDatabase(ctx); err != nil {
-		return "", errors.Join(err, a.close())
+		return "", errors.Join(err, a.close()) //nolint:contextcheck // as in openApp
 	}
-	return "reachable, migrated, and the working roles are bound by row-level security", errors.Join(a.db.Ping(ctx), a.close())
+	return "reachable, migrated, and the working roles are bound by row-level security", errors.Join(a.db.Ping(ctx), a.close()) //nolint:contextcheck // as in openApp
 }
 
 // checkMail asks the mail server whether it takes our name and password.

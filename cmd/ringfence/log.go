@@ -8,15 +8,25 @@ import (
 	"slices"
 	"strings"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"ringfence/internal/audit"
+	"ringfence/internal/report"
 )
 
 // newLog writes JSON lines, each with the request or job that it belongs to, and never a secret.
-func newLog(w io.Writer, level slog.Level) *slog.Logger {
-	return slog.New(&withRequest{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: redact})})
+func newLog(w io.Writer, level slog.Level) *slog.Logger { return newReportingLog(w, level, nil) }
+
+// newReportingLog is newLog whose errors go to a reporter too, where there is one.
+func newReportingLog(w io.Writer, level slog.Level, to *report.Reporter) *slog.Logger {
+	var h slog.Handler = slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: redact})
+	if to != nil {
+		h = to.Handler(h)
+	}
+	return slog.New(&withRequest{h})
 }
 
-// withRequest adds the id that audit.WithRequestID put into the context, unless the record names it already.
+// withRequest adds the id that audit.WithRequestID put into the context, unless the record names it already, and the trace's.
 type withRequest struct{ slog.Handler }
 
 // Handle implements slog.Handler.
@@ -30,6 +40,9 @@ func (h *withRequest) Handle(ctx context.Context, r slog.Record) error {
 		if !named {
 			r.AddAttrs(slog.String("request_id", id))
 		}
+	}
+	if in := trace.SpanContextFromContext(ctx); in.IsSampled() {
+		r.AddAttrs(slog.String("trace_id", in.TraceID().String()))
 	}
 	return h.Handler.Handle(ctx, r)
 }

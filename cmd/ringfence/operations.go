@@ -28,15 +28,10 @@ func (a *app) looks() operations.Options {
 			pence, err := a.payments.AccountBalance(ctx)
 			return operations.Money{Micros: pence * microsPerPenny, Currency: "gbp"}, err
 		},
-		Verify: func(ctx context.Context) (v operations.Verdict, err error) {
-			checks, err := a.verify(ctx)
-			for _, c := range checks {
-				if v.Checks++; len(c.Violations) > 0 {
-					v.Broken = append(v.Broken, c.Name)
-				}
-			}
-			return v, err
-		},
+		Books: a.verifyBooks,
+	}
+	if a.numbers.On() {
+		o.Numbers = a.verifyNumbers
 	}
 	if a.messages.On() {
 		o.Twilio = func(ctx context.Context) (operations.Money, error) {
@@ -74,4 +69,34 @@ func (a *app) jobPages() (http.Handler, error) {
 		return nil, fmt.Errorf("couldn't make the pages of jobs: %w", err)
 	}
 	return pages, nil
+}
+
+// violationsLogged bounds how many violations of one invariant are written to the log.
+const violationsLogged = 5
+
+// verifyBooks is `ringfence verify` without anybody at the terminal.
+func (a *app) verifyBooks(ctx context.Context) (operations.Findings, error) {
+	checks, err := a.verify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := make(operations.Findings, len(checks))
+	for _, c := range checks {
+		found[c.Name] = len(c.Violations)
+		for _, v := range c.Violations[:min(len(c.Violations), violationsLogged)] {
+			a.log.ErrorContext(ctx, "an invariant does not hold", "invariant", c.Name, "promise", c.Promise, "violation", v)
+		}
+	}
+	return found, nil
+}
+
+// verifyNumbers holds our phone numbers against the providers'.
+func (a *app) verifyNumbers(ctx context.Context) (operations.Findings, error) {
+	c, err := a.numbers.Compare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return operations.Findings{
+		"orphans": len(c.Orphans), "missing": len(c.Missing), "unknown": len(c.Unknown), "held": len(c.Held), "unreached": len(c.Unreached),
+	}, nil
 }

@@ -3,12 +3,14 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -227,6 +229,20 @@ func cleanOfSecrets(t *testing.T, e environment, p *process) {
 	}
 }
 
+// fetch gives what an address answers; nothing when it does not.
+func fetch(t testing.TB, address string) string {
+	t.Helper()
+	res, err := http.Get(address)
+	if err != nil {
+		return ""
+	}
+	body, err := io.ReadAll(res.Body)
+	if err := errors.Join(err, res.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
 // TestApart runs the web server and the workers in two processes, as larger installations do.
 func TestApart(t *testing.T) {
 	t.Parallel()
@@ -239,8 +255,17 @@ func TestApart(t *testing.T) {
 	if got := harbour.balance(); got != "£569.00" {
 		t.Errorf("without workers the balance is %s", got)
 	}
-	worker := e.spawn(t, "work")
+	metrics := freeAddr(t)
+	worker := e.with(environment{"RINGFENCE_METRICS_ADDR": metrics}).spawn(t, "work")
 	harbour.waitBalance("£619.00")
+	// What a process without pages does is seen as well, and the books and numbers are inspected without anybody asking.
+	for _, line := range []string{
+		`ringfence_verification_findings{finding="postings-sum-to-zero",verification="books"} 0`, `ringfence_verification_findings{finding="orphans",verification="numbers"} 0`,
+		`ringfence_jobs_worked_total{kind="inspect",outcome="done"} 2`, `ringfence_sweeps_total{outcome="failed",sweeper="payments"} 0`,
+		`ringfence_stripe_event_oldest_seconds 0`, `ringfence_credits_total 1`,
+	} {
+		until(t, line, func() bool { return slices.Contains(strings.Split(fetch(t, "http://"+metrics+"/metrics"), "\n"), line) })
+	}
 	if code := worker.end(t, syscall.SIGTERM); code != 0 {
 		t.Errorf("the worker exits %d:\n%s", code, &worker.log)
 	}

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"ringfence/handlers"
 	"ringfence/internal/audit"
 	"ringfence/internal/config"
@@ -75,14 +77,17 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 		if herr != nil {
 			return errors.Join(herr, listener.Close())
 		}
-		closing = append(closing, start(handlers.Server(a.cfg.Addr, site), listener, failed))
-		if a.cfg.MetricsAddr != "" {
-			ml, merr := new(net.ListenConfig).Listen(e.ctx, "tcp", a.cfg.MetricsAddr)
-			if merr != nil {
-				return fmt.Errorf("couldn't listen on RINGFENCE_METRICS_ADDR: %w", merr)
-			}
-			closing = append(closing, start(handlers.Server(a.cfg.MetricsAddr, handlers.Metrics(a.registry)), ml, failed))
+		if a.tracing != nil {
+			site = a.tracing.Handler(site)
 		}
+		closing = append(closing, start(handlers.Server(a.cfg.Addr, site), listener, failed))
+	}
+	if a.cfg.MetricsAddr != "" { // of workers too: their work is counted where it is done
+		listener, err := new(net.ListenConfig).Listen(e.ctx, "tcp", a.cfg.MetricsAddr)
+		if err != nil {
+			return fmt.Errorf("couldn't listen on RINGFENCE_METRICS_ADDR: %w", err)
+		}
+		closing = append(closing, start(handlers.Server(a.cfg.MetricsAddr, handlers.Metrics(a.registry)), listener, failed))
 	}
 	if a.cfg.Development() {
 		if err := a.seed(e.ctx); err != nil {
@@ -97,8 +102,13 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 		}
 	}
 	if !c.NoJobs {
+		var tracer trace.TracerProvider
+		if a.tracing != nil {
+			tracer = a.tracing.Provider()
+		}
 		runner, err := jobs.Start(e.ctx, jobs.Deps{
-			DB: a.db, Payments: a.payments, Notices: a.notices, Webhooks: a.webhooks, Numbers: a.numbers, Agents: a.agents, Calls: a.calls, Sweepers: a.sweepers(), Log: a.log,
+			DB: a.db, Payments: a.payments, Notices: a.notices, Webhooks: a.webhooks, Numbers: a.numbers, Agents: a.agents, Calls: a.calls,
+			Operations: a.operations, Sweepers: a.sweepers(), Log: a.log, Metrics: a.jobs, Tracer: tracer,
 		})
 		if err != nil {
 			return err

@@ -132,11 +132,10 @@ type Auth struct {
 	o       Options
 	hashing chan struct{} // a slot for each password hash under way
 	// nobody is the hash that a sign-in without a matching account is checked against, so that it costs the same.
-	nobody string
-	sealer sealer
-	seen   *keyCache
-	// jwts are those that did not hold.
-	jwts jwtRefusals
+	nobody  string
+	sealer  sealer
+	seen    *keyCache
+	metrics *metrics
 }
 
 // New returns the keeper of users and sessions in d. Times come from the database layer's clock.
@@ -191,5 +190,5 @@ func New(d *db.DB, o Options) (*Auth, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't hash passwords: %w", err)
 	}
-	return &Auth{db: d, o: o, hashing: make(chan struct{}, o.HashesAtOnce), nobody: nobody, sealer: sealer, seen: newKeyCache()}, nil
+	return &Auth{db: d, o: o, hashing: make(chan struct{}, o.HashesAtOnce), nobody: nobody, sealer: sealer, seen: newKeyCache(), metrics: newMetrics()}, nil
 }

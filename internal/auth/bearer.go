@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"ringfence/db"
+	"ringfence/internal/fault"
 )
 
 // Bearer says who the value of an Authorization header acts as: "Bearer " and an API key, or a JWT of the configured
@@ -25,16 +26,31 @@ func (a *Auth) Bearer(ctx context.Context, header string) (Identity, error) {
 	if strings.HasPrefix(token, keyMark) {
 		return a.apiKey(ctx, token)
 	}
-	if a.o.Verifier == nil {
-		a.refuseJWT()
+	who, err := a.byJWT(ctx, token)
+	a.metrics.jwt(err, a.o.Now)
+	if _, refused := errors.AsType[refusal](err); refused {
 		return Identity{}, errBadKey()
+	}
+	return who, err
+}
+
+// byJWT says who a JWT acts as. What does not hold is a [refusal].
+func (a *Auth) byJWT(ctx context.Context, token string) (Identity, error) {
+	if a.o.Verifier == nil {
+		return Identity{}, errNotTaken
 	}
 	claims, err := a.o.Verifier.Verify(ctx, token)
-	if err != nil || claims.OrgID == uuid.Nil {
-		a.refuseJWT()
-		return Identity{}, errBadKey()
+	if err != nil {
+		return Identity{}, err
 	}
-	return a.asMember(ctx, "the user of a JWT", `u.issuer = $1 AND u.subject = $2 AND m.org_id = $3`, claims.Issuer, claims.Subject, claims.OrgID)
+	if claims.OrgID == uuid.Nil {
+		return Identity{}, errNoOrganisation
+	}
+	who, err := a.asMember(ctx, "the user of a JWT", `u.issuer = $1 AND u.subject = $2 AND m.org_id = $3`, claims.Issuer, claims.Subject, claims.OrgID)
+	if fault.Is(err, fault.Unauthenticated) {
+		return Identity{}, errNotAMember
+	}
+	return who, err
 }
 
 // DevUser says who the local user with this e-mail acts as, without any proof: for development on this machine alone.

@@ -45,8 +45,10 @@ type VerifierOptions struct {
 	// publishes decide, each for its own algorithm, ES256 or RS256.
 	Secret []byte
 	Now    func() time.Time
-	// Client fetches the keys; nil has a time limit of its own.
+	// Client fetches the keys; nil has a time limit of its own, and asks by Transport.
 	Client *http.Client
+	// Transport is the way to the keys; nil means Go's own.
+	Transport http.RoundTripper
 	// Log hears of key sets that could not be fetched; nil is silent.
 	Log *slog.Logger
 }
@@ -70,8 +72,67 @@ type Claims struct {
 	Expires time.Time
 }
 
-// errToken is the one answer to a token that does not hold; what was wrong with it goes to nobody.
+// errToken is the one answer to a token that does not hold. What was wrong with it, a [refusal], is counted and told to
+// nobody.
 var errToken = errors.New("the token does not hold")
+
+// refusal is why a token does not hold, in one of few words: it is a label in the metrics.
+type refusal string
+
+// The reasons.
+const (
+	errTooLong        refusal = "too_long"
+	errMalformed      refusal = "malformed"
+	errBadSignature   refusal = "signature" // or another algorithm than the configured
+	errUnknownKey     refusal = "unknown_key"
+	errNoKeys         refusal = "no_keys" // ours to mend: the published keys were never had
+	errExpired        refusal = "expired"
+	errNotYet         refusal = "not_yet_valid"
+	errBadIssuer      refusal = "issuer"
+	errBadAudience    refusal = "audience"
+	errBadClaims      refusal = "claims"
+	errNoOrganisation refusal = "no_organisation"
+	errNotAMember     refusal = "not_a_member"
+	errNotTaken       refusal = "not_taken" // no project is configured whose tokens are believed
+)
+
+// refusals are all of them.
+var refusals = []refusal{
+	errTooLong, errMalformed, errBadSignature, errUnknownKey, errNoKeys, errExpired, errNotYet, errBadIssuer, errBadAudience, errBadClaims, errNoOrganisation, errNotAMember, errNotTaken,
+}
+
+// Error is the same for every reason.
+func (refusal) Error() string { return errToken.Error() }
+
+// Is has every refusal be errToken.
+func (refusal) Is(target error) bool { return target == errToken }
+
+// reasonOf says why the library refused a token.
+func reasonOf(err error) refusal {
+	if r, ok := errors.AsType[refusal](err); ok {
+		return r
+	}
+	for _, known := range []struct {
+		is  error
+		why refusal
+	}{
+		{jwkset.ErrKeyNotFound, errUnknownKey},
+		{keyfunc.ErrKeyfunc, errUnknownKey},
+		{jwt.ErrTokenMalformed, errMalformed},
+		{jwt.ErrTokenUnverifiable, errBadSignature},
+		{jwt.ErrTokenSignatureInvalid, errBadSignature},
+		{jwt.ErrTokenExpired, errExpired},
+		{jwt.ErrTokenNotValidYet, errNotYet},
+		{jwt.ErrTokenUsedBeforeIssued, errNotYet},
+		{jwt.ErrTokenInvalidIssuer, errBadIssuer},
+		{jwt.ErrTokenInvalidAudience, errBadAudience},
+	} {
+		if errors.Is(err, known.is) {
+			return known.why
+		}
+	}
+	return errBadClaims
+}
 
 // NewVerifier returns a verifier. One that goes by published keys refuses every token until [Verifier.Start].
 func NewVerifier(o VerifierOptions) (*Verifier, error) {
@@ -86,7 +147,8 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 	}
 	if o.Client == nil {
 		o.Client = &http.Client{
-			Timeout: fetchKeys,
+			Timeout:   fetchKeys,
+			Transport: o.Transport,
 			// The keys come from the configured address or not at all.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
@@ -157,23 +219,26 @@ func (v *Verifier) Ready(ctx context.Context) error {
 // twice a minute. Addresses and keys inside a token (jku, jwk, x5u, x5c) are never used.
 func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 	if len(token) > maxToken {
-		return Claims{}, errToken
+		return Claims{}, errTooLong
 	}
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return Claims{}, errToken
+		return Claims{}, errMalformed
 	}
 	for _, part := range parts[:2] {
 		text, err := base64.RawURLEncoding.Strict().DecodeString(part)
 		if err != nil || !plainObject(text) {
-			return Claims{}, errToken
+			return Claims{}, errMalformed
 		}
 	}
 	// A map, not a struct: encoding/json matches struct fields in any case, and "EXP" would do for "exp".
 	claims := jwt.MapClaims{}
 	parsed, err := v.parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) { return v.key(ctx, t) })
-	if err != nil || !parsed.Valid {
-		return Claims{}, errToken
+	if err != nil {
+		return Claims{}, reasonOf(err)
+	}
+	if !parsed.Valid {
+		return Claims{}, errBadSignature
 	}
 	return v.read(claims)
 }
@@ -181,19 +246,29 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 // key gives what the token's signature must fit.
 func (v *Verifier) key(ctx context.Context, t *jwt.Token) (any, error) {
 	if _, has := t.Header["crit"]; has { // an extension we do not know, and must not pass over (RFC 7515, 4.1.11)
-		return nil, errToken
+		return nil, errBadClaims
 	}
 	if len(v.o.Secret) > 0 {
 		return v.o.Secret, nil
 	}
 	if v.keys == nil {
-		return nil, errToken
+		return nil, errNoKeys
 	}
 	// Without a key id keyfunc would try every key it has.
 	if kid, ok := t.Header[jwkset.HeaderKID].(string); !ok || kid == "" {
-		return nil, errToken
+		return nil, errUnknownKey
 	}
-	return v.keys.KeyfuncCtx(ctx)(t)
+	key, err := v.keys.KeyfuncCtx(ctx)(t)
+	if err != nil && v.keyless(ctx) {
+		return nil, errNoKeys
+	}
+	return key, err
+}
+
+// keyless reports whether there is no key to check any token with.
+func (v *Verifier) keyless(ctx context.Context) bool {
+	set, err := v.keys.Storage().KeyReadAll(ctx)
+	return err == nil && len(set) == 0
 }
 
 // read takes the claims apart.
@@ -204,29 +279,29 @@ func (v *Verifier) read(claims jwt.MapClaims) (Claims, error) {
 	}
 	// The anon and service_role keys are JWTs as well. Their issuer is another; this says it a second time.
 	if text(claims, "role") != audience {
-		return Claims{}, errToken
+		return Claims{}, errBadClaims
 	}
 	c := Claims{Issuer: v.issuer, Subject: text(claims, "sub"), Email: normalEmail(text(claims, "email"))}
 	if c.Subject == "" || len(c.Subject) > maxSubject || !storable(c.Subject) || len(c.Email) > maxEmail || !storable(c.Email) {
-		return Claims{}, errToken
+		return Claims{}, errBadClaims
 	}
 	if metadata := claims["app_metadata"]; metadata != nil {
 		m, ok := metadata.(map[string]any)
 		if !ok {
-			return Claims{}, errToken
+			return Claims{}, errBadClaims
 		}
 		if org, has := m["org_id"]; has {
 			s, ok := org.(string)
 			id, err := uuid.Parse(s)
 			if !ok || err != nil || len(s) != len(uuid.Nil.String()) || id == uuid.Nil {
-				return Claims{}, errToken
+				return Claims{}, errBadClaims
 			}
 			c.OrgID = id
 		}
 	}
 	expires, err := claims.GetExpirationTime()
 	if err != nil || expires == nil {
-		return Claims{}, errToken
+		return Claims{}, errBadClaims
 	}
 	c.Expires = expires.Time
 	return c, nil

@@ -36,6 +36,12 @@ func NewSupabase(projectURL, anonKey string) *Supabase {
 	}}
 }
 
+// Through has the client ask by another transport than Go's own. Call it before the client is used.
+func (s *Supabase) Through(way http.RoundTripper) *Supabase {
+	s.client.Transport = way
+	return s
+}
+
 // grant is what GoTrue gives for a password or a refresh token.
 type grant struct {
 	Access  string `json:"access_token"`

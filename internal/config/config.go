@@ -35,6 +35,19 @@ type Config struct {
 	// LogLevel is the least severe level that is logged.
 	LogLevel slog.Level `env:"RINGFENCE_LOG_LEVEL" envDefault:"info"`
 
+	// SentryDSN is where errors and panics are reported; empty means nowhere.
+	SentryDSN Secret `env:"SENTRY_DSN"`
+	// TraceEndpoint is where traces go by OTLP over HTTP, without a trailing slash and without /v1/traces; empty means that
+	// none are made. The names are OpenTelemetry's own
+	// (https://opentelemetry.io/docs/specs/otel/protocol/exporter/).
+	TraceEndpoint string `env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
+	// TraceHeaders go with them: name=value, comma-separated, the values percent-encoded.
+	TraceHeaders Secret `env:"OTEL_EXPORTER_OTLP_HEADERS"`
+	// TraceService is the name of this process in traces.
+	TraceService string `env:"OTEL_SERVICE_NAME" envDefault:"ringfence"`
+	// TraceShare is which share of the traces that begin here is kept, in millionths; all by default.
+	TraceShare Share `env:"OTEL_TRACES_SAMPLER_ARG" envDefault:"1"`
+
 	// DatabaseURL is a Postgres URL or key=value string. Unset means the embedded database, in development only.
 	DatabaseURL Secret `env:"DATABASE_URL"`
 

@@ -108,6 +108,13 @@ func TestProduction(t *testing.T) {
 	check("SandboxAddr", c.SandboxAddr, "")
 	check("MetricsAddr", c.MetricsAddr, "")
 	check("LogLevel", c.LogLevel, slog.LevelInfo)
+	check("telemetry", c.SentryDSN.IsSet() || c.TraceEndpoint != "" || c.TraceHeaders.IsSet(), false)
+	check("TraceService", c.TraceService, "ringfence")
+	check("TraceShare", int64(c.TraceShare), 1_000_000)
+	collected := load(t, with(production(), "OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/otlp/", "OTEL_TRACES_SAMPLER_ARG", "0.25", "SENTRY_DSN", "https://abc@o1.sentry.example/42"))
+	check("TraceEndpoint", collected.TraceEndpoint, "http://collector:4318/otlp")
+	check("a share", int64(collected.TraceShare), 250_000)
+	check("SentryDSN", collected.SentryDSN.Reveal(), "https://abc@o1.sentry.example/42")
 	check("Auth", c.Auth, config.AuthLocal)
 	check("StripeAPIBase", c.StripeAPIBase, "https://api.stripe.com")
 	check("CheckoutHosts", c.CheckoutHosts, []string{"checkout.stripe.com"})
@@ -228,6 +235,19 @@ func TestEachFaultAlone(t *testing.T) {
 		{dev, "RINGFENCE_METRICS_ADDR", "127.0.0.1:8091", "same address as RINGFENCE_SANDBOX_ADDR"},
 		{prod, "RINGFENCE_METRICS_ADDR", "metrics", "not an address"},
 		{prod, "RINGFENCE_SANDBOX_ADDR", "127.0.0.1:8091", "development feature"},
+		{prod, "SENTRY_DSN", "https://sentry.example.com/42", "not a DSN"},
+		{prod, "SENTRY_DSN", "https://key@sentry.example.com/project", "not a DSN"},
+		{prod, "SENTRY_DSN", "http://key@127.0.0.1:9000/42", "not https"},
+		{dev, "SENTRY_DSN", "http://key@sentry.example.com/42", "not https"},
+		{prod, "OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "not a plain URL"},
+		{prod, "OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://collector:4317", "not a plain URL"},
+		{prod, "OTEL_EXPORTER_OTLP_ENDPOINT", "https://me:pw@collector.example.com", "not a plain URL"},
+		{with(prod, "OTEL_EXPORTER_OTLP_HEADERS", "api-key=x"), "OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector.example.com:4318", "not https"},
+		{with(prod, "OTEL_EXPORTER_OTLP_HEADERS", "api-key=x"), "OTEL_EXPORTER_OTLP_ENDPOINT", "", "not set"},
+		{with(prod, "OTEL_EXPORTER_OTLP_ENDPOINT", "https://otlp.example.com"), "OTEL_EXPORTER_OTLP_HEADERS", "planted", "not a list of headers"},
+		{prod, "OTEL_TRACES_SAMPLER_ARG", "1.1", "not a share"},
+		{prod, "OTEL_TRACES_SAMPLER_ARG", "-0.5", "not a share"},
+		{prod, "OTEL_TRACES_SAMPLER_ARG", "half", "not a share"},
 		{prod, "RINGFENCE_BASE_URL", "", "not set"},
 		{prod, "RINGFENCE_BASE_URL", "http://wallet.example.com", "not https"},
 		{prod, "RINGFENCE_BASE_URL", "http://127.0.0.1:8080", "not https"},

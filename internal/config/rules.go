@@ -71,6 +71,7 @@ func (l *loader) check(c *Config) {
 	l.checkURL("STRIPE_API_BASE", &c.StripeAPIBase, false)
 	l.checkTwilio(c)
 	l.checkMail(c)
+	l.checkTelemetry(c)
 	l.checkVapi(c)
 	l.checkCheckoutHosts(c.CheckoutHosts)
 	l.checkTopUps(c)
@@ -146,6 +147,53 @@ var (
 	vapiID      = regexp.MustCompile(`^[0-9A-Za-z_-]{1,100}$`)
 	basePath    = regexp.MustCompile(`^(/[0-9A-Za-z_-]+)*/?$`)
 )
+
+var (
+	sentryDSN = regexp.MustCompile(`^(https?)://[0-9A-Za-z]+@([^/?#@]+)((?:/[0-9A-Za-z_-]+)*/[0-9]+)$`)
+	otlpEntry = regexp.MustCompile(`^[!#$%&'*+.^_|~0-9A-Za-z-]+=[^\s,;]*$`)
+)
+
+// checkTelemetry wants whole addresses of where errors and traces go.
+func (l *loader) checkTelemetry(c *Config) {
+	if dsn := c.SentryDSN.Reveal(); dsn != "" {
+		m := sentryDSN.FindStringSubmatch(dsn)
+		if m == nil {
+			l.fault("SENTRY_DSN", &problem{"is not a DSN", "Copy it whole from the project's settings in Sentry, Client Keys: https://key@host/number."})
+		} else {
+			host := m[1] + "://" + m[2]
+			l.checkURL("SENTRY_DSN", &host, false)
+		}
+	}
+	l.checkTraceEndpoint(c)
+	if !c.TraceHeaders.IsSet() {
+		return
+	}
+	l.require("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS is set: say where the traces go, for example https://otlp.example.com.")
+	for entry := range strings.SplitSeq(c.TraceHeaders.Reveal(), ",") {
+		if !otlpEntry.MatchString(strings.TrimSpace(entry)) {
+			l.fault("OTEL_EXPORTER_OTLP_HEADERS", &problem{"is not a list of headers", "Write name=value, separated by commas, with what is special in a value percent-encoded."})
+			return
+		}
+	}
+}
+
+// checkTraceEndpoint takes plain http in production too, since a collector usually stands beside the program and nothing in
+// a trace is secret; headers may be, so with them http is for this machine only.
+func (l *loader) checkTraceEndpoint(c *Config) {
+	const name = "OTEL_EXPORTER_OTLP_ENDPOINT"
+	if c.TraceEndpoint == "" {
+		return
+	}
+	u, err := url.Parse(c.TraceEndpoint)
+	if err != nil || !basePath.MatchString(u.Path) {
+		l.fault(name, &problem{"is not a plain URL", "Write scheme, host and port, for example http://127.0.0.1:4318; /v1/traces is added."})
+		return
+	}
+	path := strings.TrimSuffix(u.Path, "/")
+	normal, p := origin(strings.TrimSuffix(strings.TrimSuffix(c.TraceEndpoint, "/"), path), !c.TraceHeaders.IsSet())
+	l.fault(name, p)
+	c.TraceEndpoint = normal + path
+}
 
 // checkMail wants to know who mail comes from wherever it can be sent, and puts the normal forms into c.
 func (l *loader) checkMail(c *Config) {

@@ -103,6 +103,23 @@ func (u *Units) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// Share is a part of a whole, in millionths.
+type Share int64
+
+// UnmarshalText reads a plain decimal from 0 to 1.
+func (s *Share) UnmarshalText(b []byte) error {
+	bad := &problem{"is not a share", "Give a number from 0 (none) to 1 (all), for example 0.1."}
+	if !plainDecimal.Match(b) {
+		return bad
+	}
+	d, err := decimal.NewFromString(string(b))
+	if err != nil || d.Exponent() < -6 || d.GreaterThan(decimal.NewFromInt(1)) {
+		return bad
+	}
+	*s = Share(d.Shift(6).IntPart())
+	return nil
+}
+
 // Networks is a list of address ranges.
 type Networks []netip.Prefix
 

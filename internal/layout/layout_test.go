@@ -24,6 +24,7 @@ var rules = []rule{
 	{"db/embedded", nil, nil},
 	{"db/dbtest", []string{"ringfence/db", "ringfence/db/embedded"}, nil},
 	{"db", nil, []string{"net/http"}},
+	{"deploy", nil, nil}, // tests only
 	{"internal/money", nil, []string{"net/http", "database/sql", "os"}},
 	{"internal/config", nil, []string{"net/http", "database/sql"}},
 	{"internal/failpoint", nil, []string{"net/http", "database/sql"}},
@@ -34,6 +35,10 @@ var rules = []rule{
 	{"internal/notice", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit"}, []string{"net/http"}},
 	{"internal/wallet", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/batch", "ringfence/internal/wallet"}, []string{"net/http"}},
 	{"internal/auth", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/notice"}, nil},
+	{"internal/outgoing", nil, []string{"database/sql"}},
+	{"internal/report", nil, []string{"database/sql", "os"}},
+	{"internal/tracing", nil, []string{"os"}},
+	{"internal/watch", []string{"ringfence/db"}, []string{"net/http"}},
 	{"internal/payments", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/batch", "ringfence/internal/failpoint", "ringfence/internal/notice", "ringfence/internal/wallet"}, nil},
 	{"internal/knowledge", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/batch", "ringfence/internal/wallet"}, []string{"net/http"}},
 	{"internal/telephony", []string{"ringfence/db", "ringfence/internal/money", "ringfence/internal/fault", "ringfence/internal/audit", "ringfence/internal/failpoint", "ringfence/internal/notice", "ringfence/internal/wallet"}, nil},

@@ -26,8 +26,9 @@ type Options struct {
 	Twilio func(context.Context) (Money, error)
 	// Jobs carries out what operators decide about jobs.
 	Jobs JobDesk
-	// Verify checks all promises.
-	Verify func(context.Context) (Verdict, error)
+	// Books and Numbers look at everything of a kind, and change nothing.
+	Books   func(context.Context) (Findings, error)
+	Numbers func(context.Context) (Findings, error)
 	// StripeLow and TwilioLow are the balances below which operators are told, in millionths of the currency's unit; 0 tells
 	// of none.
 	StripeLow, TwilioLow int64

@@ -32,12 +32,12 @@ type house struct {
 	broken map[string]error
 	twilio int64 // what there is at Twilio, in millionths
 	rounds int
-	held   operations.Verdict
+	held   operations.Findings
 }
 
 func newHouse(t *testing.T, with ...func(*operations.Options)) *house {
 	t.Helper()
-	h := &house{t: t, url: dbtest.URL(t), clock: &dbtest.Clock{}, broken: map[string]error{}, twilio: 100_000_000, held: operations.Verdict{Checks: 3}}
+	h := &house{t: t, url: dbtest.URL(t), clock: &dbtest.Clock{}, broken: map[string]error{}, twilio: 100_000_000, held: operations.Findings{"postings-sum-to-zero": 0, "wallets-match-ledger": 0, "holds-within-balance": 0}}
 	h.db = dbtest.OpenURL(t, h.url, h.clock.Now)
 	try := func(what string) func(context.Context) error {
 		return func(context.Context) error {
@@ -58,7 +58,7 @@ func newHouse(t *testing.T, with ...func(*operations.Options)) *house {
 			defer h.mu.Unlock()
 			return operations.Money{Micros: h.twilio, Currency: "usd"}, err
 		},
-		Verify:    func(context.Context) (operations.Verdict, error) { return h.held, h.broken["verify"] },
+		Books:     func(context.Context) (operations.Findings, error) { return h.held, h.broken["verify"] },
 		TwilioLow: 20_000_000, StripeLow: 100_000_000,
 	}
 	for _, change := range with {
@@ -255,38 +255,58 @@ func TestVerify(t *testing.T) {
 	h := newHouse(t)
 	last := func() operations.Verification {
 		t.Helper()
-		v, found, err := h.LastVerification(t.Context())
+		v, found, err := h.LastVerification(t.Context(), operations.Books)
 		if err != nil || !found {
 			t.Fatal(found, err)
 		}
 		return v
 	}
-	if _, found, err := h.LastVerification(t.Context()); found || err != nil {
+	if _, found, err := h.LastVerification(t.Context(), operations.Books); found || err != nil {
 		t.Errorf("before any: %t, %v", found, err)
 	}
-	if _, err := h.Verify(t.Context(), "operator:x", "TICKET-1"); err != nil {
+	if _, err := h.Verify(t.Context(), operations.Books, "operator:x", "TICKET-1"); err != nil {
 		t.Fatal(err)
 	}
 	if v := last(); !v.Holds() || v.Checks != 3 || !v.At.Equal(h.clock.Now()) || v.Actor != "operator:x" {
 		t.Errorf("%+v", v)
 	}
-	h.held.Broken = []string{"postings-sum-to-zero"}
-	if _, err := h.Verify(t.Context(), "system:operations", ""); err != nil {
+	h.held["postings-sum-to-zero"] = 7
+	if _, err := h.Verify(t.Context(), operations.Books, "system:operations", ""); err != nil {
 		t.Fatal(err)
 	}
 	if v := last(); v.Holds() || len(v.Broken) != 1 {
 		t.Errorf("%+v", v)
 	}
-	h.held, h.broken["verify"] = operations.Verdict{}, errors.New("no database")
-	if _, err := h.Verify(t.Context(), "system:operations", ""); err != nil {
+	h.held, h.broken["verify"] = nil, errors.New("no database")
+	if _, err := h.Verify(t.Context(), operations.Books, "system:operations", ""); err != nil {
 		t.Fatal(err)
 	}
 	if v := last(); v.Holds() || v.Failure != "no database" {
 		t.Errorf("%+v", v)
 	}
+	h.broken["verify"] = nil
+	if err := h.VerifyRegularly(t.Context(), operations.Books); err != nil {
+		t.Fatal(err)
+	}
+	if v := last(); v.Holds() || v.Failure == "" || v.Actor != "system:operations" {
+		t.Errorf("a look at nothing: %+v", v)
+	}
+	if err := h.VerifyRegularly(t.Context(), operations.Numbers); err != nil {
+		t.Errorf("a kind that this installation has not: %v", err)
+	}
+	if _, found, err := h.LastVerification(t.Context(), operations.Numbers); found || err != nil {
+		t.Errorf("numbers: %t, %v", found, err)
+	}
 	var n int
 	if dbtest.Get(t, h.url, &n, `SELECT count(*) FROM audit_log WHERE action = 'operations.verified' AND actor = 'operator:x' AND reason = 'TICKET-1'`); n != 1 {
 		t.Errorf("%d rows of the audit log", n)
+	}
+	h.clock.Advance(91 * 24 * time.Hour)
+	if _, err := h.Verify(t.Context(), operations.Books, "system:operations", ""); err != nil {
+		t.Fatal(err)
+	}
+	if dbtest.Get(t, h.url, &n, `SELECT count(*) FROM verifications`); n != 1 {
+		t.Errorf("%d verifications are kept after three months", n)
 	}
 }
 

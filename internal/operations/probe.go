@@ -55,8 +55,6 @@ const (
 	jobsBad = time.Minute
 	// jobsSlow is how long a job may wait that is due.
 	jobsSlow = time.Minute
-	// settled is how long a process runs before it checks all promises, since others are busier at the start.
-	settled = 2 * time.Minute
 	// daysKept is how long the history of a component is.
 	daysKept = 90
 	// maxNote bounds what is kept of an error, in bytes.
@@ -73,17 +71,12 @@ type Probe struct {
 	At     time.Time `db:"at"`
 }
 
-// Run looks at the house every [RoundEvery], and checks all promises every [VerifyEvery], until ctx ends, beside others who do the same: one of them looks each time.
+// Run looks at the house every [RoundEvery] until ctx ends, beside others who do the same: one of them looks each time.
 func (s *Service) Run(ctx context.Context) {
 	tick := time.NewTicker(RoundEvery / 4) // a round that another process did not begin is begun soon
 	defer tick.Stop()
-	began := s.o.Now()
 	for {
-		err := s.Round(ctx)
-		if err == nil && s.o.Now().Sub(began) >= settled {
-			err = s.verifyDue(ctx)
-		}
-		if err != nil && ctx.Err() == nil {
+		if err := s.Round(ctx); err != nil && ctx.Err() == nil {
 			s.o.Log.ErrorContext(ctx, "the house could not look at itself", "error", err)
 		}
 		select {
@@ -96,7 +89,7 @@ func (s *Service) Run(ctx context.Context) {
 
 // Round looks once, unless somebody did within [RoundEvery]. What one probe meets keeps none of the others from its turn.
 func (s *Service) Round(ctx context.Context) error {
-	mine, err := s.claim(ctx, "probes", RoundEvery)
+	mine, err := s.claim(ctx)
 	if err != nil || !mine {
 		return err
 	}
@@ -130,12 +123,12 @@ func (s *Service) Round(ctx context.Context) error {
 	return s.store(ctx, found, balances)
 }
 
-// claim says whether it is this process's turn to do what is done once in every, by whoever comes first.
-func (s *Service) claim(ctx context.Context, kind string, every time.Duration) (mine bool, err error) {
+// claim says whether it is this process's turn to look: it is whoever's comes first.
+func (s *Service) claim(ctx context.Context) (mine bool, err error) {
 	err = s.o.DB.InSystemTx(ctx, "whose turn it is to look at the house", func(ctx context.Context, tx *db.Tx) error {
 		res, err := tx.ExecContext(ctx, `
-			INSERT INTO probe_rounds (kind, began_at) VALUES ($3, $1)
-			ON CONFLICT (kind) DO UPDATE SET began_at = $1 WHERE probe_rounds.began_at <= $2 OR probe_rounds.began_at > $1`, tx.Now, tx.Now.Add(-every), kind)
+			INSERT INTO probe_rounds (kind, began_at) VALUES ('probes', $1)
+			ON CONFLICT (kind) DO UPDATE SET began_at = $1 WHERE probe_rounds.began_at <= $2 OR probe_rounds.began_at > $1`, tx.Now, tx.Now.Add(-RoundEvery))
 		if err != nil {
 			return fmt.Errorf("couldn't claim the round: %w", err)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/lib/pq"
 	"github.com/riverqueue/river"
 	"github.com/stripe/stripe-go/v76/webhook"
+	"go.opentelemetry.io/otel/trace"
 
 	"ringfence/db"
 	"ringfence/internal/batch"
@@ -46,6 +47,8 @@ type EventBatch struct {
 	// Reversals are events about refunds and disputes, for which Stripe has to be asked, and about saved cards. A job has
 	// either these or others.
 	Reversals []string `json:"reversals,omitempty"`
+
+	span trace.Span // of the job that works it
 }
 
 // Kind is the job's name in the queue.
@@ -70,7 +73,9 @@ func (s *Service) Accept(ctx context.Context, body []byte, signature string) (du
 		s.refused.add(s.now())
 		return false, fault.Wrap(fault.Invalid, "The signature does not match this body.", err)
 	}
-	duplicate, err = s.inbox.Do(ctx, receive(body, s.now()))
+	e := receive(body, s.now())
+	e.span = trace.SpanFromContext(ctx)
+	duplicate, err = s.inbox.Do(ctx, e)
 	failpoint.Hit(failpoint.AcceptBeforeAnswer)
 	switch {
 	case err != nil:
@@ -128,6 +133,12 @@ func (s *Service) commit(events []received, _ batch.More[received]) []batch.Resu
 	// No request decides about the others' commit, so none of their contexts is used.
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
+	spans := make([]trace.Span, len(events))
+	for i, e := range events {
+		spans[i] = e.span
+	}
+	ctx, span := share(ctx, "store events", spans)
+	defer span.End()
 	s.fresh.giveWay()
 	results := make([]batch.Result[bool], len(events))
 	stored, err := s.storeEvents(ctx, events, true)

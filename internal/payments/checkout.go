@@ -48,7 +48,10 @@ func (s *Service) openSession(ctx context.Context, t TopUp) (TopUp, error) {
 		}
 		return TopUp{}, fault.Wrap(fault.Declined, stripeRefused, err)
 	}
-	return s.move(ctx, t, Open, session.ID, session.URL, "")
+	if t, err = s.move(ctx, t, Open, session.ID, session.URL, ""); err == nil {
+		s.metrics.topUps.WithLabelValues("opened").Inc()
+	}
+	return t, err
 }
 
 // sessionParams are a function of the stored row alone: Stripe refuses a repeated key with other parameters.
@@ -125,6 +128,8 @@ func (s *Service) customer(ctx context.Context, t TopUp) (id string, err error) 
 // stripeFailed turns what Stripe's client returned into what the person reads, and keeps the top-up fit for a retry.
 func (s *Service) stripeFailed(ctx context.Context, t TopUp, cause error) error {
 	e, answered := errors.AsType[*stripe.Error](cause)
+	went := "unavailable"
+	defer func() { s.metrics.topUps.WithLabelValues(went).Inc() }()
 	switch {
 	case !answered, e.HTTPStatusCode == http.StatusTooManyRequests, e.HTTPStatusCode == http.StatusConflict,
 		e.HTTPStatusCode == http.StatusUnauthorized, e.HTTPStatusCode == http.StatusForbidden:
@@ -141,6 +146,7 @@ func (s *Service) stripeFailed(ctx context.Context, t TopUp, cause error) error 
 		})
 		return fault.Wrap(fault.Unavailable, stripeAway, errors.Join(cause, err))
 	default:
+		went = "refused"
 		_, err := s.move(ctx, t, Failed, "", "", "Stripe refused to start the payment.")
 		return fault.Wrap(fault.Declined, stripeRefused, errors.Join(cause, err))
 	}

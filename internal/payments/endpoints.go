@@ -47,7 +47,7 @@ type Endpoints struct {
 
 // NewEndpoints takes the secret API key, the address of Stripe's API without a path, and our own without a path.
 func NewEndpoints(key, stripeBase, baseURL string) *Endpoints {
-	return &Endpoints{stripe: newStripe(key, stripeBase), url: baseURL + WebhookPath}
+	return &Endpoints{stripe: newStripe(key, stripeBase, nil), url: baseURL + WebhookPath}
 }
 
 // URL is the address that the endpoints point at.

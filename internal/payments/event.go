@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 
 	"ringfence/internal/money"
 )
@@ -98,6 +99,8 @@ type received struct {
 	occurred      time.Time
 	// broken says why the event cannot be understood; it is stored all the same, for an operator.
 	broken string
+	// span is of the request that brought it.
+	span trace.Span
 }
 
 // receive reads the signed body. It never fails: Stripe has said something, and it is kept.

@@ -24,11 +24,12 @@ type Metrics struct {
 	disagreements prometheus.Gauge
 
 	automatic *prometheus.CounterVec
+	topUps    *prometheus.CounterVec
 }
 
 // NewMetrics makes the collectors; Register shows them.
 func NewMetrics() *Metrics {
-	return &Metrics{
+	m := &Metrics{
 		received: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ringfence_stripe_webhooks_total", Help: "Webhooks from Stripe by what became of them: stored, duplicate, bad_signature, not_stored.",
 		}, []string{"outcome"}),
@@ -61,10 +62,24 @@ func NewMetrics() *Metrics {
 		disagreements: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "ringfence_reconciliation_disagreements", Help: "What the last comparison with Stripe could not agree on, and an operator must look at.",
 		}),
+		topUps: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ringfence_top_ups_total", Help: "Top-ups that people began, by how they went on: begun (stored), opened (Stripe made the page), refused (Stripe would not), unavailable (Stripe did not answer).",
+		}, []string{"what"}),
 		automatic: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ringfence_auto_top_ups_total", Help: "Automatic top-ups by what came of them: begun, charged, failed.",
 		}, []string{"outcome"}),
 	}
+	// What has not happened yet stands at 0: the first time is a rise that an alert can see.
+	for counter, all := range map[*prometheus.CounterVec][]string{
+		m.received: {"stored", "duplicate", "bad_signature", "not_stored"},
+		m.worked:   {"processed", "ignored", "quarantined", "failed", "retried"},
+		m.topUps:   {"begun", "opened", "refused", "unavailable"},
+	} {
+		for _, label := range all {
+			counter.WithLabelValues(label)
+		}
+	}
+	return m
 }
 
 // reversed counts what was posted because of refunds or disputes.
@@ -78,5 +93,5 @@ func (m *Metrics) reversed(kind wallet.Kind, amount money.Pence) {
 
 // Register adds the collectors to a registry.
 func (m *Metrics) Register(r prometheus.Registerer) {
-	r.MustRegister(m.received, m.worked, m.credits, m.pence, m.delay, m.reversal, m.reconciled, m.reconciledAt, m.healed, m.healedPence, m.healedDelay, m.disagreements, m.automatic)
+	r.MustRegister(m.received, m.worked, m.credits, m.pence, m.delay, m.reversal, m.reconciled, m.reconciledAt, m.healed, m.healedPence, m.healedDelay, m.disagreements, m.automatic, m.topUps)
 }

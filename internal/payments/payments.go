@@ -44,6 +44,8 @@ type Options struct {
 	StripeKey string
 	// StripeBase is the address of Stripe's API, without a path.
 	StripeBase string
+	// Transport is the way to Stripe; nil means Go's own.
+	Transport http.RoundTripper
 	// WebhookSecrets are tried in turn: during a roll the old and the new one both hold. None may be empty.
 	WebhookSecrets []string
 	// CheckoutOrigins are the only places a browser is sent to, such as "https://checkout.stripe.com".
@@ -115,7 +117,7 @@ func New(o Options) (*Service, error) {
 	}
 	s := &Service{
 		db: o.DB, jobs: o.Jobs, log: o.Log, now: o.Now,
-		stripe:   newStripe(o.StripeKey, o.StripeBase),
+		stripe:   newStripe(o.StripeKey, o.StripeBase, o.Transport),
 		livemode: strings.HasPrefix(o.StripeKey, "sk_live_") || strings.HasPrefix(o.StripeKey, "rk_live_"),
 		secrets:  o.WebhookSecrets, origins: o.CheckoutOrigins, baseURL: o.BaseURL,
 		min: o.Min, max: o.Max, metrics: o.Metrics, freezing: o.FreezeOnDispute,
@@ -143,11 +145,12 @@ func (s *Service) Limits() (smallest, largest money.Pence) { return s.min, s.max
 
 // newStripe makes a client of our own, beside the package's globals, that cannot hang a page: one try takes at most ten
 // seconds, and the library repeats it once, under the same idempotency key, where that is safe.
-func newStripe(key, base string) *client.API {
+func newStripe(key, base string, way http.RoundTripper) *client.API {
 	backend := stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
 		URL: new(base),
 		HTTPClient: &http.Client{
-			Timeout: 10 * time.Second,
+			Timeout:   10 * time.Second,
+			Transport: way,
 			// Stripe's API does not redirect; whoever would must not get the key.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/lib/pq"
+	"go.opentelemetry.io/otel/trace"
 
 	"ringfence/db"
 	"ringfence/internal/batch"
@@ -69,6 +70,7 @@ func (s *Service) Process(ctx context.Context, job EventBatch) error {
 	if len(job.Reversals) > 0 {
 		return s.workReversals(ctx, job.Reversals)
 	}
+	job.span = trace.SpanFromContext(ctx)
 	asking, err := s.outbox.Do(ctx, job)
 	if err != nil {
 		return err
@@ -85,11 +87,15 @@ func (s *Service) processAll(jobs []EventBatch, _ batch.More[EventBatch]) []batc
 	s.fresh.begin()
 	defer s.fresh.end()
 	s.fresh.addTo(&all)
+	spans := make([]trace.Span, 0, len(jobs))
 	for _, j := range jobs {
+		spans = append(spans, j.span)
 		all.IDs, all.Orgs, all.Strays = append(all.IDs, j.IDs...), append(all.Orgs, j.Orgs...), append(all.Strays, j.Strays...)
 	}
 	results := make([]batch.Result[[]string], len(jobs))
-	asking, err := s.process(context.Background(), all)
+	ctx, span := share(context.Background(), "work events", spans)
+	defer span.End()
+	asking, err := s.process(ctx, all)
 	for i, j := range jobs {
 		results[i].Err = err
 		for _, id := range asking {

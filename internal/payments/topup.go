@@ -261,6 +261,9 @@ func (s *Service) claim(ctx context.Context, org, user uuid.UUID, q Quote, saveC
 			Detail: map[string]any{"amount_pence": int64(q.Charge), "usd_cents": int64(q.USD), "rate_id": q.RateID, "save_card": saveCard},
 		})
 	})
+	if err == nil && t.ID == id {
+		s.metrics.topUps.WithLabelValues("begun").Inc()
+	}
 	return t, err
 }
 

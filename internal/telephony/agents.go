@@ -121,6 +121,8 @@ type AgentsOptions struct {
 	MaxCall int64
 	// Timeout bounds one request to a provider; zero means 10 seconds.
 	Timeout time.Duration
+	// Transport carries requests to providers; nil means Go's own.
+	Transport Transport
 	// Vault opens the accounts at Twilio to which caller ids are proven; nil: none can be. TwilioBase is where its API is.
 	Vault      *Vault
 	TwilioBase string
@@ -145,7 +147,7 @@ func NewAgents(o AgentsOptions) (*Agents, error) {
 		return s, nil
 	}
 	var err error
-	s.vapi, err = newVapi(o.VapiBase, o.VapiKey, o.Timeout, o.Log, o.Now)
+	s.vapi, err = newVapi(o.VapiBase, o.VapiKey, o.Timeout, o.Transport, o.Log, o.Now)
 	return s, err
 }
 

@@ -164,7 +164,7 @@ func (s *Agents) beginVerify(ctx context.Context, org uuid.UUID, number string, 
 }
 
 func (s *Agents) askVerify(in account, number string) (*api.ApiV2010ValidationRequest, error) {
-	twilio, err := newTwilio(in.sid, in.token, s.o.TwilioBase, s.o.Timeout, s.o.Log, s.o.Now)
+	twilio, err := newTwilio(in.sid, in.token, s.o.TwilioBase, s.o.Timeout, s.o.Transport, s.o.Log, s.o.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -268,7 +268,7 @@ func (s *Agents) findCallerID(ctx context.Context, c CallerID) (sid string, err 
 	if err != nil {
 		return "", err
 	}
-	twilio, err := newTwilio(in.sid, in.token, s.o.TwilioBase, s.o.Timeout, s.o.Log, s.o.Now)
+	twilio, err := newTwilio(in.sid, in.token, s.o.TwilioBase, s.o.Timeout, s.o.Transport, s.o.Log, s.o.Now)
 	if err != nil {
 		return "", err
 	}
@@ -385,7 +385,7 @@ func (s *Agents) forgetCallerID(ctx context.Context, c CallerID) error {
 		}
 	}
 	if sid != "" {
-		twilio, err := newTwilio(in.sid, in.token, s.o.TwilioBase, s.o.Timeout, s.o.Log, s.o.Now)
+		twilio, err := newTwilio(in.sid, in.token, s.o.TwilioBase, s.o.Timeout, s.o.Transport, s.o.Log, s.o.Now)
 		if err != nil {
 			return err
 		}

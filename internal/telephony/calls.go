@@ -190,6 +190,8 @@ type CallsOptions struct {
 	MaxCall int64
 	// Timeout bounds one request to a provider; zero means 10 seconds.
 	Timeout time.Duration
+	// Transport carries requests to providers; nil means Go's own.
+	Transport Transport
 	// AnswerWithin bounds how long Vapi waits to hear who takes a call; zero means 5 seconds. Vapi waits 7.5.
 	AnswerWithin time.Duration
 	// Knowledge asks an organisation's knowledge base, through its gate. nil: no agent gets an answer.
@@ -229,7 +231,7 @@ func NewCalls(o CallsOptions) (*Calls, error) {
 		return s, nil
 	}
 	var err error
-	s.vapi, err = newVapi(o.VapiBase, o.VapiKey, o.Timeout, o.Log, o.Now)
+	s.vapi, err = newVapi(o.VapiBase, o.VapiKey, o.Timeout, o.Transport, o.Log, o.Now)
 	return s, err
 }
 

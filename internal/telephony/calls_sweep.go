@@ -259,7 +259,7 @@ func (s *Calls) hangUpAtTwilio(ctx context.Context, c Call) error {
 	if err != nil {
 		return err
 	}
-	twilio, err := newTwilio(in.sid, in.token, s.o.TwilioBase, s.o.Timeout, s.o.Log, s.o.Now)
+	twilio, err := newTwilio(in.sid, in.token, s.o.TwilioBase, s.o.Timeout, s.o.Transport, s.o.Log, s.o.Now)
 	if err != nil {
 		return err
 	}

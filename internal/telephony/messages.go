@@ -97,6 +97,8 @@ type Options struct {
 	APIBase, From, BaseURL string
 	// Timeout bounds one request to Twilio; zero means 10 seconds.
 	Timeout time.Duration
+	// Transport carries requests to providers; nil means Go's own.
+	Transport Transport
 	// Vault opens the accounts that organisations' own numbers are in; nil: nothing from there is believed.
 	Vault *Vault
 }
@@ -121,7 +123,7 @@ func New(o Options) (*Messages, error) {
 	}
 	m.signed = client.NewRequestValidator(o.AuthToken)
 	var err error
-	m.twilio, err = newTwilio(o.AccountSID, o.AuthToken, o.APIBase, o.Timeout, o.Log, o.Now)
+	m.twilio, err = newTwilio(o.AccountSID, o.AuthToken, o.APIBase, o.Timeout, o.Transport, o.Log, o.Now)
 	return m, err
 }
 

@@ -98,7 +98,7 @@ func (s *Messages) placeOf(ctx context.Context, tx *db.Tx, m Message) (place, er
 		if err != nil {
 			return place{}, err
 		}
-		client, err := newTwilio(in.sid, in.token, s.o.APIBase, s.o.Timeout, s.o.Log, s.o.Now)
+		client, err := newTwilio(in.sid, in.token, s.o.APIBase, s.o.Timeout, s.o.Transport, s.o.Log, s.o.Now)
 		return place{twilio: client, account: in.sid, own: n.Kind == BYOC}, err
 	case n.Kind == BYOC:
 		return place{}, errAccountGone

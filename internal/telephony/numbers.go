@@ -155,6 +155,8 @@ type NumbersOptions struct {
 	Events VapiEvents
 	// Timeout bounds one request to a provider; zero means 10 seconds.
 	Timeout time.Duration
+	// Transport carries requests to providers; nil means Go's own.
+	Transport Transport
 }
 
 // Numbers buys, keeps and releases phone numbers for organisations.
@@ -182,7 +184,7 @@ func NewNumbers(o NumbersOptions) (*Numbers, error) {
 		return nil, err
 	}
 	var err error
-	s.vapi, err = newVapi(o.VapiBase, o.VapiKey, o.Timeout, o.Log, o.Now)
+	s.vapi, err = newVapi(o.VapiBase, o.VapiKey, o.Timeout, o.Transport, o.Log, o.Now)
 	return s, err
 }
 
@@ -191,7 +193,7 @@ func (s *Numbers) On() bool { return s.vapi != nil }
 
 // client asks Twilio as an account.
 func (s *Numbers) client(as account) (*numberClient, error) {
-	c, err := newTwilio(as.sid, as.token, s.o.TwilioBase, s.o.Timeout, s.o.Log, s.o.Now)
+	c, err := newTwilio(as.sid, as.token, s.o.TwilioBase, s.o.Timeout, s.o.Transport, s.o.Log, s.o.Now)
 	return &numberClient{api: c, of: as}, err
 }
 

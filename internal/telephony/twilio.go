@@ -20,7 +20,7 @@ import (
 const twilioTimeout = 10 * time.Second
 
 // newTwilio is Twilio's own client, for the account and, where base is another place than Twilio's, sent there instead.
-func newTwilio(accountSID, authToken, base string, timeout time.Duration, log *slog.Logger, now func() time.Time) (*api.ApiService, error) {
+func newTwilio(accountSID, authToken, base string, timeout time.Duration, way Transport, log *slog.Logger, now func() time.Time) (*api.ApiService, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" {
 		return nil, fmt.Errorf("%q is no address for Twilio's API", base)
@@ -29,7 +29,7 @@ func newTwilio(accountSID, authToken, base string, timeout time.Duration, log *s
 		Credentials: client.NewCredentials(accountSID, authToken),
 		HTTPClient: &http.Client{
 			Timeout:   timeout,
-			Transport: &toTwilio{scheme: u.Scheme, host: u.Host, log: log, now: now},
+			Transport: &toTwilio{scheme: u.Scheme, host: u.Host, way: way.to("twilio"), log: log, now: now},
 			// The client would follow with the credentials in hand.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
@@ -42,6 +42,7 @@ func newTwilio(accountSID, authToken, base string, timeout time.Duration, log *s
 // toTwilio sends the client's requests where they belong and logs each, without what it carries.
 type toTwilio struct {
 	scheme, host string
+	way          http.RoundTripper
 	log          *slog.Logger
 	now          func() time.Time
 }
@@ -52,7 +53,7 @@ func (t *toTwilio) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(ctx)
 	r.URL.Scheme, r.URL.Host, r.Host = t.scheme, t.host, t.host
 	began := t.now()
-	res, err := http.DefaultTransport.RoundTrip(r)
+	res, err := t.way.RoundTrip(r)
 	attrs := []any{"method", r.Method, "path", r.URL.Path, "duration_us", t.now().Sub(began).Microseconds()}
 	if err != nil {
 		t.log.WarnContext(ctx, "no answer from Twilio", append(attrs, "error", err)...)

@@ -32,13 +32,14 @@ type vapi struct {
 }
 
 // newVapi makes the client. Redirects are not followed: they would carry the key along.
-func newVapi(base, key string, timeout time.Duration, log *slog.Logger, now func() time.Time) (*vapi, error) {
+func newVapi(base, key string, timeout time.Duration, way Transport, log *slog.Logger, now func() time.Time) (*vapi, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" {
 		return nil, fmt.Errorf("%q is no address for Vapi's API", base)
 	}
 	return &vapi{base: strings.TrimSuffix(base, "/"), key: key, log: log, now: now, http: &http.Client{
 		Timeout:       timeout,
+		Transport:     way.to("vapi"),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
