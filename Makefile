@@ -13,7 +13,7 @@ PROMTOOL = go run -modfile=.ci/promtool.mod -tags remove_all_sd github.com/prome
 # The race detector needs cgo, hence the C compiler that setup.sh sees to.
 TEST = CGO_ENABLED=1 go test -race -p 2 -timeout 25m
 
-.PHONY: help run build test check generated drill generate lint fmt demo-shots lighthouse alerts
+.PHONY: help run build test check generated drill generate lint fmt demo-shots lighthouse alerts pages
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ demo-shots: ## take the pictures of README and docs (docs/images)
 		if [ -n "$$(find .shots/$$name.png -size +300k)" ]; then echo "$$name.png is larger than 300 KB" >&2; exit 1; fi; \
 		mv .shots/$$name.png docs/images/; \
 	done; rm -rf .shots
+
+pages: ## write docs/pages.md and its pictures by the browser tests
+	@deploy/setup.sh test
+	RINGFENCE_PAGES=write go test -count=1 -timeout 25m ./cmd/ringfence
 
 # Lighthouse and all that comes with it stay apart from what the program is built with.
 lighthouse: ## measure the running demo's pages with Lighthouse (BASE=http://127.0.0.1:8080)

@@ -27,10 +27,19 @@ have_postgres() {
 	return 1
 }
 
-# The names under which chromedp finds a browser. One counts when it runs: Ubuntu's chromium package is a stub that
+# Chromium without the parts that only windows need. It paints and lays out the same, and the browser tests cost half.
+have_shell() {
+	for name in headless_shell headless-shell chromium-headless-shell; do
+		command -v "$name" >/dev/null 2>&1 && "$name" --version >/dev/null 2>&1 && return 0
+	done
+	return 1
+}
+
+# The names under which the browser tests find one. One counts when it runs: Ubuntu's chromium package is a stub that
 # wants snap.
 have_chromium() {
-	for name in headless_shell headless-shell chromium chromium-browser google-chrome google-chrome-stable; do
+	have_shell && return 0
+	for name in chromium chromium-browser google-chrome google-chrome-stable; do
 		command -v "$name" >/dev/null 2>&1 && "$name" --version >/dev/null 2>&1 && return 0
 	done
 	for app in "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" \
@@ -54,6 +63,18 @@ have_node() {
 	[ "${major:-0}" -ge "$min_node" ]
 }
 
+# may_install: is there apt, and are we root or is there a sudo that asks nothing? It fills $root.
+may_install() {
+	root=
+	command -v apt-get >/dev/null 2>&1 || return 1
+	[ "$(id -u)" -eq 0 ] && return 0
+	command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null && root="sudo -n"
+}
+
+apt_has_shell() {
+	apt-cache show chromium-headless-shell >/dev/null 2>&1
+}
+
 # look fills $missing with the names of what is not there.
 look() {
 	missing=
@@ -61,7 +82,9 @@ look() {
 	run) [ -n "${DATABASE_URL:-}" ] || have_postgres || missing="$missing postgres" ;;
 	*)
 		have_postgres || missing="$missing postgres"
-		have_chromium || missing="$missing chromium"
+		if ! have_chromium || { ! have_shell && may_install && apt_has_shell; }; then
+			missing="$missing chromium"
+		fi
 		have_compiler || missing="$missing compiler"
 		;;
 	esac
@@ -74,7 +97,7 @@ look() {
 package() {
 	case $1-$2 in
 	apt-postgres) echo postgresql ;;
-	apt-chromium) echo chromium ;;
+	apt-chromium) if apt_has_shell; then echo chromium-headless-shell; else echo chromium; fi ;;
 	apt-compiler) echo gcc libc6-dev ;;
 	apt-node)
 		# NodeSource's nodejs brings npm along and conflicts with the distribution's.
@@ -110,7 +133,7 @@ describe() {
 	for thing in "$@"; do
 		case $thing in
 		postgres) say "missing: PostgreSQL $min_postgres or newer (initdb and postgres)" ;;
-		chromium) say "missing: Chromium or Google Chrome, for the browser tests" ;;
+		chromium) say "missing: Chromium or Google Chrome, best without its windows (headless shell), for the browser tests" ;;
 		compiler) say "missing: a C compiler, for the race detector" ;;
 		node) say "missing: Node.js $min_node or newer with npm, to rebuild the CSS" ;;
 		esac
@@ -204,19 +227,18 @@ look
 # shellcheck disable=SC2086
 describe $missing
 
-root=
-if command -v apt-get >/dev/null 2>&1; then
-	if [ "$(id -u)" -eq 0 ] || { command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null && root="sudo -n"; }; then
-		install_with_apt
-		look
-		if [ -z "$missing" ]; then
-			exit 0
-		fi
-		# shellcheck disable=SC2086
-		describe $missing
-		say "what this distribution packages does not suffice"
-		exit 1
+if may_install; then
+	install_with_apt
+	look
+	if [ -z "$missing" ]; then
+		exit 0
 	fi
+	# shellcheck disable=SC2086
+	describe $missing
+	say "what this distribution packages does not suffice"
+	exit 1
+fi
+if command -v apt-get >/dev/null 2>&1; then
 	case " $missing " in
 	*" node "*) apt_has_node || no_node ;;
 	esac

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
-	dbtest.Main(m)
+	dbtest.Main(m, pagesHold)
 }
 
 // longest is how long anything may take that a test waits for.
@@ -150,7 +150,7 @@ type program struct {
 	log *output
 }
 
-// serve starts the whole program on an empty database and stops it with the test. What it logged is checked then.
+// serve starts the whole program on a database without anything in it and stops it with the test. What it logged is checked then.
 func serve(t testing.TB) *program {
 	t.Helper()
 	p := newProgram(t)
@@ -161,7 +161,7 @@ func serve(t testing.TB) *program {
 // newProgram is one that is yet to be started.
 func newProgram(t testing.TB) *program {
 	t.Helper()
-	p := &program{development(t, dbtest.EmptyURL(t)), &output{}}
+	p := &program{development(t, dbtest.URL(t)), &output{}}
 	t.Cleanup(func() { clean(t, p.log.String()) })
 	return p
 }

@@ -34,8 +34,18 @@ var cluster struct {
 // Main runs a package's tests and takes the cluster down after them:
 //
 //	func TestMain(m *testing.M) { dbtest.Main(m) }
-func Main(m *testing.M) {
+//
+// What comes after is asked once all tests have passed, about all of them together; an error fails the package.
+func Main(m *testing.M, after ...func() error) {
 	code := m.Run()
+	if code == 0 {
+		for _, hold := range after {
+			if err := hold(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
+		}
+	}
 	if cluster.srv != nil {
 		if err := cluster.srv.Stop(); err != nil {
 			fmt.Fprintln(os.Stderr, "couldn't stop the test database:", err)

@@ -15,7 +15,15 @@ const axeRun = `axe.run(document, {
 	runOnly: {type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']},
 	rules: {'target-size': {enabled: true}},
 	resultTypes: ['violations'], preload: false, iframes: false,
-}).then(r => r.violations.flatMap(v => v.nodes.map(n => ({
+})` + axeFound
+
+// axeColours asks for those of the rules that judge colours.
+const axeColours = `axe.run(document, {
+	runOnly: {type: 'rule', values: ['color-contrast', 'link-in-text-block']},
+	resultTypes: ['violations'], preload: false, iframes: false,
+})` + axeFound
+
+const axeFound = `.then(r => r.violations.flatMap(v => v.nodes.map(n => ({
 	Rule: v.id, Impact: v.impact ?? '', Help: v.help, Element: n.html.slice(0, 300), Where: n.target.join(' '), Why: n.failureSummary ?? '',
 }))))`
 
@@ -28,34 +36,16 @@ type violation struct {
 // the page's policy against foreign scripts stays in force.
 func (p *Tab) Axe() {
 	p.t.Helper()
+	p.axe(axeRun)
+}
+
+func (p *Tab) axe(run string) {
+	p.t.Helper()
 	if !Eval[bool](p, `typeof axe !== 'undefined'`) {
 		Eval[bool](p, axeSource+"\n;true")
 	}
-	for _, v := range Eval[[]violation](p, axeRun) {
+	for _, v := range Eval[[]violation](p, run) {
 		p.t.Errorf("accessibility: %s (%s): %s\n  page    %s, %d px, dark %t\n  element %s\n          %s\n  %s",
 			v.Rule, v.Impact, v.Help, p.URL(), p.view.Width, p.view.Dark, v.Where, v.Element, strings.ReplaceAll(v.Why, "\n", "\n  "))
 	}
-}
-
-// Everywhere judges the page as it stands in light and dark, on a desktop and on a phone: axe, and no scrolling
-// sideways. Pictures are taken as NAME-desktop-light and so on.
-func (p *Tab) Everywhere(name string) {
-	p.t.Helper()
-	was := p.view
-	for _, v := range []struct {
-		name string
-		View
-	}{
-		{"phone-dark", View{Width: Phone, Height: 812, Dark: true}},
-		{"phone-light", View{Width: Phone, Height: 812}},
-		{"desktop-dark", View{Width: Desktop, Height: 900, Dark: true}},
-		{"desktop-light", View{Width: Desktop, Height: 900}}, // last, since most pages are looked at like this afterwards
-	} {
-		v.NoScripts = was.NoScripts
-		p.Look(v.View)
-		p.Axe()
-		p.FitsWidth()
-		p.Screenshot(name + "-" + v.name)
-	}
-	p.Look(was)
 }

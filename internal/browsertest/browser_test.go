@@ -32,7 +32,7 @@ func (r *recorder) end() string {
 	return strings.Join(r.failures, "\n")
 }
 
-func page(t *testing.T, body string) string {
+func serve(t *testing.T, body string) string {
 	t.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/" {
@@ -45,6 +45,11 @@ func page(t *testing.T, body string) string {
 	}))
 	t.Cleanup(srv.Close)
 	return srv.URL
+}
+
+// only is a script that adds a style to where the media query holds, past the page's policy.
+func only(media, rule string) string {
+	return fmt.Sprintf(`(() => { const s = new CSSStyleSheet(); s.replaceSync(%q); document.adoptedStyleSheets.push(s); return true })()`, "@media "+media+" { "+rule+" }")
 }
 
 // A check that cannot fail is none: each kind of complaint is provoked once, beside a page that has none.
@@ -66,6 +71,16 @@ func TestWhatABrowserComplainsAbout(t *testing.T) {
 			Eval[bool](p, `document.querySelectorAll("button").forEach(b => { b.style.cssText = "padding:0;border:0;width:9px;height:9px;font-size:6px" }), true`)
 			p.Axe()
 		}},
+		{"faint in one view only", sound, "color-contrast", func(p *Tab) {
+			Eval[bool](p, only(`(min-width: 600px) and (prefers-color-scheme: dark)`, `h1 { color: #111; background: #222 }`))
+			p.Everywhere("faint")
+		}},
+		{"no label on a phone only", sound, "label", func(p *Tab) {
+			Eval[bool](p, `document.querySelector("label").className = "words", true`)
+			Eval[bool](p, only(`(max-width: 600px)`, `.words { display: none }`))
+			p.Everywhere("nameless")
+		}},
+		{"sound everywhere", sound, "", func(p *Tab) { p.Everywhere("sound") }},
 		{"too wide", sound, "px wide", func(p *Tab) {
 			Eval[bool](p, `document.querySelector("h1").style.width = "3000px", true`)
 			p.FitsWidth()
@@ -74,7 +89,7 @@ func TestWhatABrowserComplainsAbout(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := &recorder{TB: t}
 			p := b.Visit(r, View{})
-			p.Open(page(t, c.body))
+			p.Open(serve(t, c.body))
 			if c.do != nil {
 				c.do(p)
 			}
@@ -91,7 +106,7 @@ func TestWhatABrowserComplainsAbout(t *testing.T) {
 func TestScriptsOff(t *testing.T) {
 	b := Start(t)
 	p := b.Visit(t, View{NoScripts: true, Dark: true, Width: Phone})
-	p.Open(page(t, `<p>plain</p><noscript><p id="without">no scripts</p></noscript><script nonce="x">document.querySelector("p").textContent = "ran"</script>`))
+	p.Open(serve(t, `<p>plain</p><noscript><p id="without">no scripts</p></noscript><script nonce="x">document.querySelector("p").textContent = "ran"</script>`))
 	if got := p.Text("p") + ", " + p.Text("#without"); got != "plain, no scripts" {
 		t.Errorf("the page shows %q", got)
 	}

@@ -43,6 +43,7 @@ type Tab struct {
 	expected   []string
 	document   int64 // status of the page itself
 	loaded     int   // how many pages were loaded
+	swaps      int   // how often a part of the page was asked for, or told, since
 }
 
 // Visit opens a tab for somebody new, who has no cookies yet.
@@ -107,10 +108,16 @@ func (p *Tab) listen(event any) {
 			p.complaints = append(p.complaints, fmt.Sprintf("%s: %s (%s)", e.Entry.Source, e.Entry.Text, e.Entry.URL))
 		}
 	case *network.EventResponseReceived:
-		if e.Type == network.ResourceTypeDocument {
+		switch e.Type {
+		case network.ResourceTypeDocument:
 			p.document = e.Response.Status
 			p.loaded++
+			p.swaps = 0
+		case network.ResourceTypeXHR, network.ResourceTypeFetch:
+			p.swaps++
 		}
+	case *network.EventEventSourceMessageReceived:
+		p.swaps++
 	}
 }
 
