@@ -29,6 +29,10 @@ func operatorLooksAround(t *testing.T, s *site) {
 	until(t, "the house to have looked at itself", func() bool {
 		return s.count(t, `SELECT count(*) FROM probes WHERE state = 'good'`) == 5
 	})
+	until(t, "the books and the numbers to be verified at the start", func() bool {
+		return s.count(t, `SELECT count(DISTINCT kind) FROM verifications`) == 2
+	})
+	dbtest.Super(t, s.getenv("DATABASE_URL"), `DELETE FROM verifications`)
 	tab := s.tab(t, browsertest.View{}, operator)
 	tab.Open(s.base() + "/ops")
 	want(t, "the providers", tab.Text("#tile-accounts"), "Stripe £50.00")
