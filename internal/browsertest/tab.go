@@ -207,9 +207,10 @@ func (p *Tab) Open(url string) {
 	p.do("open "+url, chromedp.Navigate(url))
 }
 
-// Reload loads the page again.
+// Reload loads the page again, once nothing is under way that it would cut off: the page complains of that.
 func (p *Tab) Reload() {
 	p.t.Helper()
+	p.WaitFor("nothing under way", `!document.querySelector(".htmx-request")`)
 	p.do("reload", chromedp.Reload())
 }
 
