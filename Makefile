@@ -10,10 +10,9 @@ LINT = go tool -modfile=.ci/golangci-lint.mod golangci-lint
 PROMTOOL = go run -modfile=.ci/promtool.mod -tags remove_all_sd github.com/prometheus/prometheus/cmd/promtool
 
 # Two packages at a time suit a machine with 2 cores: each may bring its own database or browser.
-# The race detector needs cgo, hence the C compiler that setup.sh sees to.
-TEST = CGO_ENABLED=1 go test -race -p 2 -timeout 25m
+TEST = go test -p 2 -timeout 15m
 
-.PHONY: help run build test check generated drill generate lint fmt demo-shots lighthouse alerts pages
+.PHONY: help run build test race check generated drill generate lint fmt demo-shots lighthouse alerts pages
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,34 +40,20 @@ check: ## say whether a change is good: generated files, modules, linters, tests
 	go vet -tags drill ./...
 	@$(MAKE) --no-print-directory lint alerts test
 
+# The race detector needs cgo, hence the C compiler that setup.sh sees to.
+race: ## run every test with the race detector (long); pages are used, not judged
+	@deploy/setup.sh test
+	CGO_ENABLED=1 go test -race -p 2 -timeout 30m ./...
+
 # Drills are tests with the build tag drill: long, with faults injected into the whole. One package at a time, since
 # they load the machine on purpose.
 drill: ## run the fault drills (long)
 	@deploy/setup.sh test
-	@packages=$$(find . -name node_modules -prune -o -name '*_test.go' -exec grep -lE '^//go:build (.*[^[:alnum:]_!])?drill([^[:alnum:]_]|$$)' {} + | \
-		sed 's|/[^/]*$$||' | LC_ALL=C sort -u); \
-	if [ -z "$$packages" ]; then echo 'no package has drills'; exit 0; fi; \
-	echo "go test -tags drill" $$packages; \
-	go test -tags drill -v -count=1 -p 1 -timeout 60m $$packages
-
-# The browser tests take the pictures, of a demo of their own; what is too large for a README is refused.
-SHOTS = wallet wallet-dark wallet-phone dashboard numbers agent calls operations
-demo-shots: ## take the pictures of README and docs (docs/images)
-	@deploy/setup.sh test
-	@rm -rf .shots && mkdir .shots
-	RINGFENCE_SCREENSHOTS=$(CURDIR)/.shots go test -count=1 -timeout 10m -run '^TestDemoPages$$/^pictures$$' ./cmd/ringfence
-	@for name in $(SHOTS); do \
-		if [ -n "$$(find .shots/$$name.png -size +300k)" ]; then echo "$$name.png is larger than 300 KB" >&2; exit 1; fi; \
-		mv .shots/$$name.png docs/images/; \
-	done; rm -rf .shots
-
-pages: ## write docs/pages.md and its pictures by the browser tests
-	@deploy/setup.sh test
-	RINGFENCE_PAGES=write go test -count=1 -timeout 25m ./cmd/ringfence
-
-# Lighthouse and all that comes with it stay apart from what the program is built with.
-lighthouse: ## measure the running demo's pages with Lighthouse (BASE=http://127.0.0.1:8080)
-	@cd .ci/lighthouse && npm ci && node measure.js
+	@files=$$(find . -name node_modules -prune -o -name '*_test.go' -exec grep -lE '^//go:build (.*[^[:alnum:]_!])?drill([^[:alnum:]_]|$$)' {} +); \
+	if [ -z "$$files" ]; then echo 'no package has drills'; exit 0; fi; \
+	packages=$$(printf '%s\n' $$files | sed 's|/[^/]*$$||' | LC_ALL=C sort -u); \
+	drills=$$(sed -n 's/^func \(Test[[:alnum:]_]*\)(t \*testing.T).*/\1/p' $$files | LC_ALL=C sort -u | paste -s -d '|' -); \
+	set -x; go test -tags drill -v -count=1 -p 1 -timeout 60m -run "^($$drills)$$" $$packages
 
 generate: node_modules/.package-lock.json ## rebuild the generated files: templ's Go, CSS, scripts, icons
 	go tool templ generate -log-level warn
