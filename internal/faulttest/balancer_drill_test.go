@@ -214,6 +214,13 @@ func (b *balancer) fail(what string) {
 	b.failures = append(b.failures, what)
 }
 
+// begin forgets what was counted: Stripe tells of customers before there is a server.
+func (b *balancer) begin() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failures, b.again, b.routes = nil, 0, map[string]int{}
+}
+
 // failed gives the failures until now.
 func (b *balancer) failed() []string {
 	b.mu.Lock()

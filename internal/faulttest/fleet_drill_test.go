@@ -30,12 +30,12 @@ const (
 	// fleetServers and fleetWorkers are what an installation of several machines begins with.
 	fleetServers, fleetWorkers = 3, 2
 	// fleetPayments is how many payments there are to tell of, each by two events.
-	fleetPayments = 3000
+	fleetPayments = 5000
 	// callersOfAKind is how many ask for the same kind of thing at once, each once in a callerPause.
 	callersOfAKind = 4
-	callerPause    = 25 * time.Millisecond
+	callerPause    = 40 * time.Millisecond
 	// stepAnswers is how many requests every server answers between two steps of a drill.
-	stepAnswers = 150
+	stepAnswers = 300
 )
 
 // fleet is a shop with three servers behind a balancer, and two workers. The site is the balancer.
@@ -148,6 +148,7 @@ func (f *fleet) traffic() *traffic {
 		queue <- e
 	}
 	close(queue)
+	f.front.begin()
 	for range callersOfAKind {
 		l.repeat(func() { l.event(queue) })
 		l.repeat(l.read)
@@ -379,7 +380,9 @@ func (f *fleet) oneMore(l *traffic, pages map[string]*watcher) {
 	pence := f.number(`SELECT balance_pence FROM wallets WHERE org_id = $1`, f.org)
 	balance := fmt.Sprintf("£%d.%02d", pence/100, pence%100)
 	for name, w := range pages {
-		until(f.t, "the page that is open at "+name+" to show "+balance, func() bool { return w.shows(balance) })
+		if pollFor(longest, func() bool { return w.shows(balance) }) != nil {
+			f.t.Errorf("the page that is open at %s shows %q after %d streams, want %s", name, w.balance, w.ends+1, balance)
+		}
 	}
 }
 
@@ -442,11 +445,11 @@ func TestFleetKilled(t *testing.T) {
 	for _, s := range f.servers[1:] { // the session was made by whichever server
 		l.page(s.p.base(), "/wallet")
 	}
-	f.oneMore(l, pages)
 	if err := pollFor(2*time.Minute, f.worked); err != nil {
 		t.Errorf("waiting for the events: %v", err)
 	}
 	events := time.Since(struck)
+	f.oneMore(l, pages)
 	if err := pollFor(4*time.Minute, func() bool { return f.unfinished(struck) == 0 }); err != nil {
 		t.Errorf("waiting for the jobs: %v", err)
 	}
@@ -510,11 +513,11 @@ func TestFleetRolled(t *testing.T) {
 	l.end()
 	loaded := time.Since(began)
 	stopped := time.Now()
-	f.oneMore(l, pages)
 	if err := pollFor(longest, func() bool { return f.worked() && f.unfinished(rolled) == 0 }); err != nil {
 		t.Errorf("waiting for the events and the jobs: %v", err)
 	}
 	done := time.Since(stopped)
+	f.oneMore(l, pages)
 	for _, p := range append([]*process{f.servers[0].p, f.servers[1].p, f.servers[2].p}, f.workers...) {
 		log, err := os.ReadFile(filepath.Join(p.dir, "log"))
 		if err != nil || !strings.Contains(string(log), `"version":"next"`) {
