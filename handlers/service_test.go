@@ -188,8 +188,11 @@ func TestLeaving(t *testing.T) {
 		leaves bool
 		want   int
 	}{
-		{"/readyz", false, http.StatusOK}, {"/readyz", true, http.StatusServiceUnavailable},
-		{"/healthz", true, http.StatusOK}, {"/login", false, http.StatusOK}, {"/login", true, http.StatusOK},
+		{"/readyz", false, http.StatusOK},
+		{"/readyz", true, http.StatusServiceUnavailable},
+		{"/healthz", true, http.StatusOK},
+		{"/login", false, http.StatusOK},
+		{"/login", true, http.StatusOK},
 	} {
 		leaving.Store(c.leaves)
 		res, err := http.Get(s.URL + c.path)

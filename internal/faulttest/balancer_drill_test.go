@@ -39,7 +39,6 @@ type backend struct {
 	p       *process
 	ready   atomic.Bool
 	doomed  atomic.Bool // it is about to be killed: what fails there is no failure of ours
-	taken   atomic.Int64
 	answers atomic.Int64
 	cut     atomic.Int64 // requests without a whole answer
 }
@@ -121,7 +120,6 @@ func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		tried = append(tried, s)
-		s.taken.Add(1)
 		err := b.forward(w, r, body, s)
 		b.mu.Lock()
 		b.routes[what]++
@@ -239,23 +237,11 @@ func (b *balancer) kinds() string {
 	return strings.Join(parts, ", ")
 }
 
-// sum adds a count of all servers up.
-func (b *balancer) sum(of func(*backend) int64) (n int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, s := range b.backends {
-		n += of(s)
-	}
-	return n
-}
-
-func (b *balancer) answered() int64 { return b.sum(func(s *backend) int64 { return s.answers.Load() }) }
-
-// waitFor waits until so many more requests were answered by each of the servers.
-func (b *balancer) waitFor(t testing.TB, n int64, servers ...*backend) {
+// nextStep waits until each of the servers has answered stepAnswers more requests.
+func nextStep(t testing.TB, servers ...*backend) {
 	t.Helper()
 	for _, s := range servers {
-		mark := s.answers.Load() + n
-		until(t, fmt.Sprintf("%d requests to be answered by the server on %s", n, s.p.addr), func() bool { return s.answers.Load() >= mark })
+		mark := s.answers.Load() + stepAnswers
+		until(t, "requests to be answered by the server on "+s.p.addr, func() bool { return s.answers.Load() >= mark })
 	}
 }

@@ -423,12 +423,12 @@ func TestFleetKilled(t *testing.T) {
 	}
 	began := time.Now()
 	l := f.traffic()
-	f.front.waitFor(t, stepAnswers, f.servers...)
+	nextStep(t, f.servers...)
 
 	dead := f.servers[0]
 	dead.doomed.Store(true)
 	dead.p.kill()
-	f.front.waitFor(t, stepAnswers, f.servers[1:]...)
+	nextStep(t, f.servers[1:]...)
 
 	leader := f.leader()
 	f.workers[0].arm(failpoint.WorkBeforeCommit)
@@ -438,7 +438,7 @@ func TestFleetKilled(t *testing.T) {
 	if legacy == 0 {
 		t.Error("the dead worker had no job under way")
 	}
-	f.front.waitFor(t, stepAnswers, f.servers[1:]...)
+	nextStep(t, f.servers[1:]...)
 	l.end()
 	loaded := time.Since(began)
 
@@ -480,7 +480,7 @@ func TestFleetRolled(t *testing.T) {
 	pages := map[string]*watcher{"the balancer": f.watch(f.site.base())}
 	began := time.Now()
 	l := f.traffic()
-	f.front.waitFor(t, stepAnswers, f.servers...)
+	nextStep(t, f.servers...)
 	var slowest time.Duration
 	replaced := func(old *process) {
 		t.Helper()
@@ -500,16 +500,16 @@ func TestFleetRolled(t *testing.T) {
 	}
 	for i, old := range f.servers {
 		f.servers[i] = f.server()
-		f.front.waitFor(t, stepAnswers, f.servers[i])
+		nextStep(t, f.servers[i])
 		replaced(old.p)
 	}
 	for i, old := range f.workers {
 		f.workers[i] = f.another("worker", "work")
 		replaced(old)
-		f.front.waitFor(t, stepAnswers, f.servers...)
+		nextStep(t, f.servers...)
 	}
 	rolled := time.Now()
-	f.front.waitFor(t, stepAnswers, f.servers...)
+	nextStep(t, f.servers...)
 	l.end()
 	loaded := time.Since(began)
 	stopped := time.Now()
