@@ -100,6 +100,18 @@ func TestRollingUpgrade(t *testing.T) {
 		}
 		left.Store(true)
 	}()
+	// A page that is open hears of its balance until the proxy would lead it elsewhere.
+	reader := signedIn(t, e.base(), owner)
+	stream, err := reader.http.Get(e.base() + "/wallet/stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan bool, 1)
+	go func() {
+		_, _ = io.Copy(io.Discard, stream.Body) // however it ends
+		ended <- left.Load()
+	}()
+	defer stream.Body.Close()
 	client := &http.Client{Timeout: longest, Transport: &http.Transport{MaxIdleConnsPerHost: senders}}
 	var byOlder, byNewer atomic.Int64
 	underway := make(chan struct{})
@@ -141,6 +153,9 @@ func TestRollingUpgrade(t *testing.T) {
 	}
 	close(queue)
 	group.Wait()
+	if !<-ended {
+		t.Error("the live balance ended before the proxy had left")
+	}
 	if code := <-stopped; code != 0 {
 		t.Errorf("the old process exits %d:\n%s", code, &older.log)
 	}

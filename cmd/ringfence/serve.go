@@ -70,7 +70,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 	leaving := drain{wait: a.cfg.Drain.Duration()}
 	// Streams last as long as requests are taken, which is longer than the program is wanted.
 	streams, endStreams := context.WithCancel(context.WithoutCancel(e.ctx))
-	defer endStreams()
+	closing = append(closing, func() error { endStreams(); return nil }) // comes after the server's own end, which ends them first
 	if web {
 		// Before the demo and the workers, so that a taken port ends a second start before it does anything.
 		listener, lerr := new(net.ListenConfig).Listen(e.ctx, "tcp", a.cfg.Addr)

@@ -165,7 +165,7 @@ func (b *balancer) forward(w http.ResponseWriter, r *http.Request, body []byte, 
 	}
 	if res.StatusCode >= http.StatusInternalServerError {
 		if !s.doomed.Load() {
-			b.fail(fmt.Sprintf("%s %s at the server on %s: %s\n%s", r.Method, r.URL.Path, s.p.addr, res.Status, whole))
+			b.fail(fmt.Sprintf("%s %s at the server on %s: %s\n%s", r.Method, r.URL.Path, s.p.addr, res.Status, http.DetectContentType(whole)))
 		}
 	}
 	maps.Copy(w.Header(), res.Header)

@@ -513,8 +513,15 @@ func TestFleetRolled(t *testing.T) {
 	l.end()
 	loaded := time.Since(began)
 	stopped := time.Now()
-	if err := pollFor(longest, func() bool { return f.worked() && f.unfinished(rolled) == 0 }); err != nil {
-		t.Errorf("waiting for the events and the jobs: %v", err)
+	waiting := f.number(`SELECT count(*) FROM stripe_events WHERE state = 'received'`)
+	var kinds []string
+	f.query(&kinds, `SELECT DISTINCT kind || ' ' || state FROM river_job WHERE state IN ('running', 'retryable', 'available') AND created_at < now()`)
+	if err := pollFor(longest, f.worked); err != nil {
+		t.Errorf("waiting for the events: %v", err)
+	}
+	worked := time.Since(stopped)
+	if err := pollFor(longest, func() bool { return f.unfinished(rolled) == 0 }); err != nil {
+		t.Errorf("waiting for the jobs: %v", err)
 	}
 	done := time.Since(stopped)
 	f.oneMore(l, pages)
@@ -539,6 +546,8 @@ func TestFleetRolled(t *testing.T) {
 	f.print("Three servers and two workers, each replaced by a new build", l, loaded, [][2]any{
 		{"requests that had to be sent again", f.front.again},
 		{"longest from SIGTERM to the end", seconds(slowest)},
+		{"events and jobs that waited at the last request", fmt.Sprint(waiting, " and ", kinds)},
+		{"from the last request until every event was worked", seconds(worked)},
 		{"from the last request until no job was left", seconds(done)},
 	})
 }
