@@ -85,6 +85,9 @@ type Deps struct {
 	Demo []views.DemoAccount
 	// Ready are the checks behind GET /readyz. May be empty.
 	Ready []Check
+	// Leaving reports that the server is about to end and still takes requests: GET /readyz is then 503, and every answer
+	// ends its connection, so that whoever shares requests out goes elsewhere. nil means never.
+	Leaving func() bool
 }
 
 // app is the handlers with what they share.
@@ -121,6 +124,9 @@ func New(d Deps) (http.Handler, error) {
 		if u, err := url.Parse(o); err != nil || u.Host == "" || o != u.Scheme+"://"+u.Host || strings.ContainsAny(o, " ;,'\"*") {
 			return nil, fmt.Errorf("the checkout origin %q must be scheme://host", o)
 		}
+	}
+	if d.Leaving == nil {
+		d.Leaving = func() bool { return false }
 	}
 	a := &app{Deps: d, mux: http.NewServeMux(), headers: securityHeaders(secure, d.CheckoutOrigins)}
 	if a.cookies, a.cookie, err = newCookies(d.SessionKeys, secure); err != nil {

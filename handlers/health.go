@@ -26,7 +26,7 @@ func (a *app) healthz(w http.ResponseWriter, _ *http.Request, _ *visit) error {
 	return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
-// readyz says whether requests should be sent here, and what of it does not work.
+// readyz says whether requests should be sent here, and what of it does not work. A server that is about to end works.
 func (a *app) readyz(w http.ResponseWriter, r *http.Request, v *visit) error {
 	ctx, cancel := context.WithTimeout(r.Context(), readyWait)
 	defer cancel()
@@ -37,6 +37,9 @@ func (a *app) readyz(w http.ResponseWriter, r *http.Request, v *visit) error {
 			status, state, checks[c.Name] = http.StatusServiceUnavailable, "not ready", "failed"
 			a.Log.LogAttrs(ctx, slog.LevelWarn, "not ready", append(v.attrs(), slog.String("check", c.Name), slog.Any("error", err))...)
 		}
+	}
+	if a.Leaving() {
+		status, state = http.StatusServiceUnavailable, "leaving"
 	}
 	return writeJSON(w, status, map[string]any{"status": state, "checks": checks})
 }

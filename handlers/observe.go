@@ -84,6 +84,9 @@ func (a *app) observe(w http.ResponseWriter, r *http.Request, next func(http.Res
 	}
 	h.Set("X-Request-Id", v.requestID)
 	h.Set("Cache-Control", "no-store")
+	if a.Leaving() {
+		h.Set("Connection", "close")
+	}
 
 	defer func() {
 		p := recover()

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,6 +173,35 @@ func TestHealth(t *testing.T) {
 	}
 	if !strings.Contains(s.log.String(), "10.0.0.7") {
 		t.Error("why it is not ready is not in the log")
+	}
+}
+
+// TestLeaving: a server that is about to end says so to whoever shares requests out, answers what still comes, and keeps
+// no connection.
+func TestLeaving(t *testing.T) {
+	var leaving atomic.Bool
+	s := newSite(t, func(o *options) {
+		o.deps = func(d *handlers.Deps) { d.Leaving = leaving.Load }
+	})
+	for _, c := range []struct {
+		path   string
+		leaves bool
+		want   int
+	}{
+		{"/readyz", false, http.StatusOK},
+		{"/readyz", true, http.StatusServiceUnavailable},
+		{"/healthz", true, http.StatusOK},
+		{"/login", false, http.StatusOK},
+		{"/login", true, http.StatusOK},
+	} {
+		leaving.Store(c.leaves)
+		res, err := http.Get(s.URL + c.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := res.Body.Close(); err != nil || res.StatusCode != c.want || res.Close != c.leaves {
+			t.Errorf("leaving %t, %s answers %s and ends the connection: %t (%v)", c.leaves, c.path, res.Status, res.Close, err)
+		}
 	}
 }
 

@@ -38,6 +38,14 @@ const (
 	reversalTimeout = 10 * time.Minute
 )
 
+// jobTimeout is how long a job may take whose kind says nothing else, and rescueAfter when one that is still being worked is
+// taken for its worker's legacy and given out again: by River's own hour, what no sweeper goes by would wait that long.
+// Jobs are safe to repeat, so that where clocks differ by more than that a job is only worked more often.
+const (
+	jobTimeout  = time.Minute
+	rescueAfter = 2 * time.Minute
+)
+
 // Deps are the parts of the domain that jobs call.
 type Deps struct {
 	DB       *db.DB
@@ -175,8 +183,10 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 		PeriodicJobs: append(periodic(), verifications(d.Operations.Kinds())...),
 		Middleware:   middleware(d),
 		RetryPolicy:  retryPolicy{},
-		JobTimeout:   time.Minute,
-		ErrorHandler: errorHandler{log: d.Log},
+		JobTimeout:   jobTimeout,
+		// Kinds with a longer limit are left alone until it has passed.
+		RescueStuckJobsAfter: rescueAfter,
+		ErrorHandler:         errorHandler{log: d.Log},
 	})
 	if err != nil {
 		listener.Close()

@@ -188,7 +188,7 @@ func (h *history) resume(ctx context.Context) error {
 func (h *history) listen(ctx context.Context) (stop func() error, err error) {
 	life, end := context.WithCancel(ctx)
 	var seeded atomic.Bool
-	site, err := h.handler(life, &seeded)
+	site, err := h.handler(life, &seeded, nil)
 	if err != nil {
 		end()
 		return nil, err

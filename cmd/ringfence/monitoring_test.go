@@ -103,7 +103,7 @@ func exported(t *testing.T) map[string][]string {
 	var seeded atomic.Bool
 	ctx, stop := context.WithCancel(t.Context())
 	t.Cleanup(stop)
-	if _, err := a.handler(ctx, &seeded); err != nil {
+	if _, err := a.handler(ctx, &seeded, nil); err != nil {
 		t.Fatal(err)
 	}
 	descs := make(chan *prometheus.Desc)

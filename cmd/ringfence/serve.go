@@ -67,20 +67,29 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 
 	failed := make(chan error, 4) // the first part that breaks ends the program
 	var seeded atomic.Bool
+	leaving := drain{wait: a.cfg.Drain.Duration()}
+	// Streams last as long as requests are taken, which is longer than the program is wanted.
+	streams, endStreams := context.WithCancel(context.WithoutCancel(e.ctx))
+	closing = append(closing, func() error { endStreams(); return nil }) // comes after the server's own end, which ends them first
 	if web {
 		// Before the demo and the workers, so that a taken port ends a second start before it does anything.
 		listener, lerr := new(net.ListenConfig).Listen(e.ctx, "tcp", a.cfg.Addr)
 		if lerr != nil {
 			return fmt.Errorf("couldn't listen on RINGFENCE_ADDR: %w", lerr)
 		}
-		site, herr := a.handler(e.ctx, &seeded)
+		site, herr := a.handler(streams, &seeded, leaving.begun)
 		if herr != nil {
 			return errors.Join(herr, listener.Close())
 		}
 		if a.tracing != nil {
 			site = a.tracing.Handler(site)
 		}
-		closing = append(closing, start(handlers.Server(a.cfg.Addr, site), listener, failed))
+		shut := start(handlers.Server(a.cfg.Addr, site), listener, failed)
+		closing = append(closing, func() error {
+			leaving.over()
+			endStreams()
+			return shut()
+		})
 	}
 	if a.cfg.MetricsAddr != "" { // of workers too: their work is counted where it is done
 		listener, err := new(net.ListenConfig).Listen(e.ctx, "tcp", a.cfg.MetricsAddr)
@@ -120,7 +129,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 	if web && a.cfg.Development() {
 		a.welcome(e)
 	}
-	a.log.InfoContext(e.ctx, "running", "web", web, "jobs", !c.NoJobs, "env", a.cfg.Env, "address", a.cfg.Addr)
+	a.log.InfoContext(e.ctx, "running", "version", version, "web", web, "jobs", !c.NoJobs, "env", a.cfg.Env, "address", a.cfg.Addr)
 
 	var gone <-chan struct{}
 	if a.postgres != nil {
@@ -128,7 +137,8 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 	}
 	select {
 	case <-e.ctx.Done():
-		a.log.InfoContext(e.ctx, "stopping: requests and jobs under way may finish")
+		leaving.begin()
+		a.log.InfoContext(e.ctx, "stopping: requests and jobs under way may finish", "drain", leaving.wait.String())
 		return nil
 	case <-gone:
 		return errors.New("the embedded database stopped")
@@ -138,7 +148,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 }
 
 // handler is the web site over the program's parts.
-func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, error) {
+func (a *app) handler(ctx context.Context, seeded *atomic.Bool, leaving func() bool) (http.Handler, error) {
 	deps := handlers.Deps{
 		APIRate: apiRate, Context: ctx, Log: a.log, Now: a.clock, Registry: a.registry,
 		Auth: a.auth, Wallets: a.ledger, Gates: a.gates, Payments: a.payments, Knowledge: a.knowledge, Messages: a.messages,
@@ -147,6 +157,7 @@ func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, e
 		BaseURL: a.cfg.BaseURL, SessionKeys: sessionKeys(a.cfg), CheckoutOrigins: checkoutOrigins(a.cfg), VATStatement: a.cfg.VATStatement,
 		TrustedProxies:      a.cfg.TrustedProxies,
 		OperatorsNeedFactor: !a.cfg.Development(), SignUp: a.cfg.SignUp == config.SignUpOpen && a.cfg.Auth == config.AuthLocal,
+		Leaving: leaving,
 		Ready: []handlers.Check{
 			{Name: "database", Run: a.db.Ping},
 			{Name: "started", Run: func(context.Context) error {

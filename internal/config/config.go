@@ -28,6 +28,10 @@ type Config struct {
 	DataDir string `env:"RINGFENCE_DATA_DIR" envDefault:".ringfence"`
 	// SandboxAddr is the host:port of the local stand-in for the providers; empty in production.
 	SandboxAddr string `env:"RINGFENCE_SANDBOX_ADDR"`
+	// Drain is for how long a server that was told to stop still takes requests, in whole seconds, while GET /readyz says
+	// already that it is not ready: long enough for whoever shares requests out to hear of it. By default 10, and in
+	// development 0.
+	Drain Seconds `env:"RINGFENCE_DRAIN_SECONDS"`
 	// MetricsAddr is a host:port on which /metrics is served without signing in; empty means none.
 	MetricsAddr string `env:"RINGFENCE_METRICS_ADDR"`
 	// TrustedProxies are the networks whose forwarding headers are believed; empty means nobody's.
@@ -184,6 +188,7 @@ func Load(getenv func(string) string) (Config, error) {
 	case Development:
 		l.fillDevelopment()
 	case Production:
+		l.fill("RINGFENCE_DRAIN_SECONDS", "10", FromDefault)
 		l.fill("STRIPE_API_BASE", "https://api.stripe.com", FromDefault)
 		l.fill("TWILIO_API_BASE", "https://api.twilio.com", FromDefault)
 		l.fill("VAPI_API_BASE", "https://api.vapi.ai", FromDefault)

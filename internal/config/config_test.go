@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ringfence/internal/config"
 )
@@ -109,6 +110,7 @@ func TestProduction(t *testing.T) {
 	check("MetricsAddr", c.MetricsAddr, "")
 	check("LogLevel", c.LogLevel, slog.LevelInfo)
 	check("telemetry", c.SentryDSN.IsSet() || c.TraceEndpoint != "" || c.TraceHeaders.IsSet(), false)
+	check("Drain", c.Drain.Duration(), 10*time.Second)
 	check("TraceService", c.TraceService, "ringfence")
 	check("TraceShare", int64(c.TraceShare), 1_000_000)
 	collected := load(t, with(production(), "OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/otlp/", "OTEL_TRACES_SAMPLER_ARG", "0.25", "SENTRY_DSN", "https://abc@o1.sentry.example/42"))
@@ -245,6 +247,8 @@ func TestEachFaultAlone(t *testing.T) {
 		{with(prod, "OTEL_EXPORTER_OTLP_HEADERS", "api-key=x"), "OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector.example.com:4318", "not https"},
 		{with(prod, "OTEL_EXPORTER_OTLP_HEADERS", "api-key=x"), "OTEL_EXPORTER_OTLP_ENDPOINT", "", "not set"},
 		{with(prod, "OTEL_EXPORTER_OTLP_ENDPOINT", "https://otlp.example.com"), "OTEL_EXPORTER_OTLP_HEADERS", "planted", "not a list of headers"},
+		{prod, "RINGFENCE_DRAIN_SECONDS", "21", "not a time that a stop may wait"},
+		{prod, "RINGFENCE_DRAIN_SECONDS", "10s", "not a time that a stop may wait"},
 		{prod, "OTEL_TRACES_SAMPLER_ARG", "1.1", "not a share"},
 		{prod, "OTEL_TRACES_SAMPLER_ARG", "-0.5", "not a share"},
 		{prod, "OTEL_TRACES_SAMPLER_ARG", "half", "not a share"},

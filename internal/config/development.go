@@ -65,6 +65,7 @@ func randomHex() string {
 
 // fillDevelopment gives what is unset the values that make everything run on this machine alone.
 func (l *loader) fillDevelopment() {
+	l.fill("RINGFENCE_DRAIN_SECONDS", "0", FromDefault) // nobody shares requests out, and Ctrl-C is at once
 	l.fill("RINGFENCE_SANDBOX_ADDR", "127.0.0.1:8091", FromDefault)
 	l.fill("USD_TO_GBP_RATE", "0.79", FromDefault)
 	l.fill("TWILIO_FROM_NUMBER", "+15005550006", FromDefault) // one of Twilio's own for tests

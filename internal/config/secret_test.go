@@ -124,6 +124,7 @@ func TestMasked(t *testing.T) {
 		{"RINGFENCE_BASE_URL", "http://127.0.0.1:8080", config.FromDefault},
 		{"RINGFENCE_DATA_DIR", vars["RINGFENCE_DATA_DIR"], config.FromEnvironment},
 		{"RINGFENCE_SANDBOX_ADDR", "127.0.0.1:8091", config.FromDefault},
+		{"RINGFENCE_DRAIN_SECONDS", "0", config.FromDefault},
 		{"RINGFENCE_METRICS_ADDR", "", config.Unset},
 		{"RINGFENCE_TRUSTED_PROXIES", "", config.Unset},
 		{"RINGFENCE_LOG_LEVEL", "warn", config.FromEnvironment},

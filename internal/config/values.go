@@ -3,12 +3,14 @@ package config
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/shopspring/decimal"
 )
@@ -102,6 +104,25 @@ func (u *Units) UnmarshalText(b []byte) error {
 	*u = Units(n)
 	return nil
 }
+
+// Seconds is a time in whole seconds.
+type Seconds int64
+
+// maxSeconds leaves room for what else has to end before deploy/ringfence.service and deploy/compose.yaml kill.
+const maxSeconds = 20
+
+// UnmarshalText reads digits alone, up to maxSeconds.
+func (s *Seconds) UnmarshalText(b []byte) error {
+	n, err := strconv.ParseUint(string(b), 10, 32)
+	if err != nil || n > maxSeconds {
+		return &problem{"is not a time that a stop may wait", fmt.Sprintf("Give whole seconds as digits only, at most %d, for example 10; 0 waits for nobody.", maxSeconds)}
+	}
+	*s = Seconds(n)
+	return nil
+}
+
+// Duration is the time as Go has it.
+func (s Seconds) Duration() time.Duration { return time.Duration(s) * time.Second }
 
 // Share is a part of a whole, in millionths.
 type Share int64

@@ -60,7 +60,7 @@ func TestKilledWebServer(t *testing.T) {
 	}
 }
 
-// TestKilledWorker kills a worker at each point of crediting. The queue believes for an hour that the job is being
+// TestKilledWorker kills a worker at each point of crediting. The queue believes for two minutes that the job is being
 // worked; the sweeper, which goes by the events, has another worker credit them within seconds of their 30.
 func TestKilledWorker(t *testing.T) {
 	t.Parallel()
@@ -81,12 +81,18 @@ func killedWorker(t *testing.T, pass func(*world)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			web, worker := w.web(), w.worker()
+			web := w.web()
+			// A job that no sweeper goes by was left behind two minutes ago.
+			w.alter(`INSERT INTO river_job (kind, args, max_attempts, state, attempt, attempted_at) VALUES ('sweep', '{"left": "behind"}', 25, 'running', 1, now() - interval '2 minutes')`)
+			worker := w.worker()
 			s, ctx := newSender(), within(t, 3*time.Minute)
 			events := w.payments(60)
 			healthy, doomed := events[:30], events[30:]
 			s.all(ctx, healthy, 8, web.base())
 			until(t, "the first credits", func() bool { return w.credited(healthy) == len(healthy) })
+			until(t, "the queue to take back what was left behind", func() bool {
+				return w.number(`SELECT count(*) FROM river_job WHERE args ? 'left' AND state <> 'running'`) == 1
+			})
 
 			worker.arm(c.point)
 			s.all(ctx, doomed, 8, web.base())
@@ -107,7 +113,7 @@ func killedWorker(t *testing.T, pass func(*world)) {
 			w.settledWithin(2*time.Minute, s, events)
 			t.Logf("all credited %s after the kill", time.Since(killed).Round(time.Millisecond))
 
-			// In an hour the queue gives the job out again. It must find nothing to do.
+			// In two minutes the queue gives the job out again too. It must find nothing to do.
 			w.alter(`UPDATE river_job SET state = 'available' WHERE kind = 'stripe_events' AND state = 'running'`)
 			until(t, "the job to be worked again", func() bool {
 				return w.number(`SELECT count(*) FROM river_job WHERE kind = 'stripe_events' AND state <> 'completed'`) == 0

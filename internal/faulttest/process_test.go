@@ -23,6 +23,8 @@ type process struct {
 	env  environment
 	addr string // of a web server
 	dir  string
+	// program is what it runs; empty: what all run.
+	program string
 
 	cmd   *exec.Cmd
 	ended chan struct{}
@@ -88,6 +90,9 @@ func (p *process) start() {
 		p.t.Fatal(err)
 	}
 	p.cmd, p.ended = p.env.command(context.Background(), p.args...), make(chan struct{})
+	if p.program != "" {
+		p.cmd.Path = p.program
+	}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
