@@ -258,10 +258,10 @@ func TestApart(t *testing.T) {
 	metrics := freeAddr(t)
 	worker := e.with(environment{"RINGFENCE_METRICS_ADDR": metrics}).spawn(t, "work")
 	harbour.waitBalance("£619.00")
-	// What a process without pages does is seen as well, and the books and numbers are inspected without anybody asking.
+	// What a process without pages does is seen as well, and the books and numbers are verified without anybody asking.
 	for _, line := range []string{
 		`ringfence_verification_findings{finding="postings-sum-to-zero",verification="books"} 0`, `ringfence_verification_findings{finding="orphans",verification="numbers"} 0`,
-		`ringfence_jobs_worked_total{kind="inspect",outcome="done"} 2`, `ringfence_sweeps_total{outcome="failed",sweeper="payments"} 0`,
+		`ringfence_jobs_worked_total{kind="verify",outcome="done"} 2`, `ringfence_sweeps_total{outcome="failed",sweeper="payments"} 0`,
 		`ringfence_stripe_event_oldest_seconds 0`, `ringfence_credits_total 1`,
 	} {
 		until(t, line, func() bool { return slices.Contains(strings.Split(fetch(t, "http://"+metrics+"/metrics"), "\n"), line) })

@@ -221,6 +221,14 @@ func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 	if res.StatusCode != http.StatusOK {
 		t.Errorf("the request under way is answered %s", res.Status)
 	}
+	// The job still stands, and nobody new is let in: a proxy sends them to another process.
+	until(t, "new connections to be refused", func() bool {
+		late, err := net.Dial("tcp", e["RINGFENCE_ADDR"])
+		if err == nil {
+			_ = late.Close()
+		}
+		return err != nil
+	})
 	select {
 	case <-p.ended:
 		t.Fatalf("it ended before its job did:\n%s", &p.log)
