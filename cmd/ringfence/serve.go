@@ -24,6 +24,13 @@ import (
 // patience is how long requests and jobs under way may take to finish when the program is told to stop.
 const patience = 20 * time.Second
 
+// How long a process that stops still lets new requests in, after it has said at /readyz that it is not ready any more: a proxy
+// that asks there every few seconds has sent everybody elsewhere by then. In development nobody asks.
+const (
+	lingering            = 5 * time.Second
+	developmentLingering = 100 * time.Millisecond
+)
+
 // How many API requests a second one credential may make. Development leaves room for measurements.
 const (
 	apiRate            = 200
@@ -85,7 +92,16 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 		if a.tracing != nil {
 			site = a.tracing.Handler(site)
 		}
-		working = append(working, start(handlers.Server(a.cfg.Addr, site), listener, failed))
+		stop, linger := start(handlers.Server(a.cfg.Addr, site), listener, failed), lingering
+		if a.cfg.Development() {
+			linger = developmentLingering
+		}
+		working = append(working, func() error {
+			if e.ctx.Err() != nil { // otherwise something broke, and nobody is to be let in
+				<-time.After(linger)
+			}
+			return stop()
+		})
 	}
 	if a.cfg.MetricsAddr != "" { // of workers too: their work is counted where it is done
 		listener, err := new(net.ListenConfig).Listen(e.ctx, "tcp", a.cfg.MetricsAddr)
@@ -133,6 +149,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 	}
 	select {
 	case <-e.ctx.Done():
+		seeded.Store(false)
 		a.log.InfoContext(e.ctx, "stopping: requests and jobs under way may finish")
 		return nil
 	case <-gone:
@@ -156,7 +173,7 @@ func (a *app) handler(ctx context.Context, seeded *atomic.Bool) (http.Handler, e
 			{Name: "database", Run: a.db.Ping},
 			{Name: "started", Run: func(context.Context) error {
 				if !seeded.Load() {
-					return errors.New("still starting")
+					return errors.New("starting or stopping")
 				}
 				return nil
 			}},
