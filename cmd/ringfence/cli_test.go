@@ -125,7 +125,7 @@ func TestCommands(t *testing.T) {
 		{name: "a keyset without old keys", args: []string{"credentials", "keyset", "--newest"}, code: 0},
 		{name: "rotate", args: []string{"credentials", "rotate"}, code: 0, says: []string{"0 sealed under the newest key now", "can go"}},
 		{name: "an operator", args: []string{"operator", "add", "--email", "new@ringfence.example", "--reason", "The first"}, code: 0, says: []string{"is an operator", "password"}},
-		{name: "the same operator again", args: []string{"operator", "add", "--email", "new@ringfence.example", "--reason", "x"}, code: 1, says: []string{"account with this email already"}},
+		{name: "the same operator again", args: []string{"operator", "add", "--email", "new@ringfence.example", "--reason", "x"}, code: 1, says: []string{"account with this email already", "--existing"}},
 		{name: "an operator of an account", args: []string{"operator", "add", "--existing", "--email", "new@ringfence.example", "--reason", "x"}, code: 0, saysNone: []string{"password"}},
 		{name: "an operator without a reason", args: []string{"operator", "add", "--email", "x@ringfence.example"}, code: 2, says: []string{"--reason"}},
 		{name: "no operator any more", args: []string{"operator", "remove", "--email", "new@ringfence.example", "--reason", "Left"}, code: 0, says: []string{"is no operator"}},

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"ringfence/internal/audit"
 	"ringfence/internal/auth"
+	"ringfence/internal/fault"
 )
 
 type operatorCmd struct {
@@ -22,6 +24,9 @@ type operatorAddCmd struct {
 func (c operatorAddCmd) Run(e *env) error {
 	return withApp(e, func(ctx context.Context, a *app) error {
 		made, err := a.auth.AddOperator(ctx, auth.NewOperator{Email: c.Email, Existing: c.Existing, Actor: audit.CLI(login(e.getenv)), Reason: c.Reason})
+		if fault.Is(err, fault.Conflict) && !c.Existing {
+			return fmt.Errorf("%w Then: --existing", err)
+		}
 		if err != nil {
 			return err
 		}

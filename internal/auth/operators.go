@@ -46,7 +46,7 @@ func (a *Auth) AddOperator(ctx context.Context, n NewOperator) (made string, err
 		case err != nil:
 			return err
 		case id != uuid.Nil && !n.Existing:
-			return &fault.Error{Kind: fault.Conflict, Field: "email", Public: "There is an account with this email already. Make sure whose it is, then say that it is meant."}
+			return &fault.Error{Kind: fault.Conflict, Field: "email", Public: "There is an account with this email already. Make sure whose it is before it becomes an operator's."}
 		case is:
 			return nil
 		case id == uuid.Nil && a.o.Supabase != nil:
