@@ -116,6 +116,9 @@ func TestCompose(t *testing.T) {
 			Environment map[string]string
 			EnvFile     []string `yaml:"env_file"`
 			Ports       []string
+			Profiles    []string
+			Volumes     []string
+			Networks    []string
 			ReadOnly    bool     `yaml:"read_only"`
 			CapDrop     []string `yaml:"cap_drop"`
 			SecurityOpt []string `yaml:"security_opt"`
@@ -134,6 +137,19 @@ func TestCompose(t *testing.T) {
 	}
 	if len(db.Ports) > 0 || db.Healthcheck == nil || !regexp.MustCompile(`^postgres:1[5-9]\.[0-9]+`).MatchString(db.Image) || db.Environment["POSTGRES_PASSWORD"] != "" {
 		t.Errorf("the database: %+v", db)
+	}
+	if app.Environment["RINGFENCE_ADDR"] != "0.0.0.0:8080" { // ringfence.env is the unit's too, and may name loopback
+		t.Errorf("the program listens where nobody reaches it: %v", app.Environment)
+	}
+	// Backups are made with the server's own programs, by hand alone, on the network that only the database is on.
+	tools := file.Services["tools"]
+	if tools.Image != db.Image || !slices.Equal(tools.Profiles, []string{"tools"}) || !slices.Equal(tools.Networks, []string{"inside"}) || len(tools.Ports) > 0 {
+		t.Errorf("the tools: %+v", tools)
+	}
+	for _, script := range []string{"backup.sh", "restore.sh", "postgres.sh"} {
+		if !slices.Contains(tools.Volumes, "./"+script+":/deploy/"+script+":ro") {
+			t.Errorf("the tools have no %s: %v", script, tools.Volumes)
+		}
 	}
 	for _, p := range app.Ports {
 		if !strings.HasPrefix(p, "127.0.0.1:") {

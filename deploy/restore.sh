@@ -4,7 +4,8 @@
 #   DATABASE_URL=postgres://… deploy/restore.sh FILE.dump
 #
 # DATABASE_URL's role must be able to create roles, or be a member of Ringfence's three. No process of Ringfence may run on
-# the database. Afterwards `ringfence verify` checks the books; RINGFENCE names the program where it is not in PATH.
+# the database. Where Ringfence's settings are in the environment, `ringfence verify` then checks the books; RINGFENCE names the
+# program where it is not in PATH.
 set -euo pipefail
 
 # shellcheck source=deploy/postgres.sh
@@ -40,8 +41,11 @@ END \$\$" >/dev/null
 "$(tool pg_restore)" --dbname="$target" --no-password --single-transaction --exit-on-error "$1"
 sql 'ANALYZE' >/dev/null 2>&1 # plans before the first autovacuum; tables that are not ours to analyze are passed over
 
-if program=$(command -v "${RINGFENCE:-ringfence}"); then
+say "restored"
+
+# The settings say which keys sealed what is in it; without them there is nothing to verify with.
+if program=$(command -v "${RINGFENCE:-ringfence}") && [ -n "${RINGFENCE_ENV:-}" ]; then
 	"$program" verify
 else
-	say "restored. Now run \`ringfence verify\` with the settings that the backup was made under."
+	say "now run \`ringfence verify\` on it, with the settings that the backup was made under"
 fi

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,6 +60,13 @@ func (a *app) ops(w http.ResponseWriter, r *http.Request, v *visit) error {
 			Never: !found, At: last.At, Age: p.At.Sub(last.At), Checks: last.Checks, Broken: last.Broken, Failure: last.Failure,
 		}, err
 	})
+	p.Numbers = part(ctx, a, "comparison of the numbers", func() (views.OverviewNumbers, error) {
+		last, found, err := a.Operations.LastVerification(ctx, operations.Numbers)
+		return views.OverviewNumbers{
+			Off: !slices.Contains(a.Operations.Kinds(), operations.Numbers), Never: !found,
+			At: last.At, Age: p.At.Sub(last.At), Differ: differences(last.Findings), Failure: last.Failure,
+		}, err
+	})
 	refused := a.Auth.JWTRefusals()
 	p.Tokens = &views.OverviewTokens{On: refused.On, Count: refused.Count, Last: refused.Last}
 	p.Accounts = part(ctx, a, "balances with providers", func() ([]views.OverviewAccount, error) { return a.accounts(ctx) })
@@ -76,6 +85,25 @@ func (a *app) ops(w http.ResponseWriter, r *http.Request, v *visit) error {
 		return a.render(w, r, http.StatusOK, views.OverviewTiles(p))
 	}
 	return a.render(w, r, http.StatusOK, views.Overview(p))
+}
+
+// differences are what a comparison of the numbers counted, in words, worst first.
+func differences(found operations.Findings) (list []string) {
+	for _, f := range []struct{ name, words string }{
+		{"missing", "active here and not there"}, {"orphans", "there and nobody's here"}, {"unknown", "not decided on yet"},
+		{"held", "not let go of"}, {"unreached", "accounts not reached"},
+	} {
+		if n := found[f.name]; n > 0 {
+			list = append(list, fmt.Sprintf("%d %s", n, f.words))
+		}
+		delete(found, f.name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(found)) { // another version's
+		if found[name] > 0 {
+			list = append(list, fmt.Sprintf("%d %s", found[name], name))
+		}
+	}
+	return list
 }
 
 // part reads one part of the overview; nil says that it could not be read, and the log says why.

@@ -38,6 +38,21 @@ func TestOverview(t *testing.T) {
 	wantStatus(t, "check", res, http.StatusSeeOther)
 	page = b.get(res.Header.Get("Location"))
 	wantSpaced(t, "checked", page, "#tile-promises", "hold")
+	wantSpaced(t, "never compared", page, "#tile-numbers", "They were not compared yet.")
+	for findings, want := range map[string]string{
+		`{"orphans": 0, "missing": 0}`:                               "Good The same",
+		`{"orphans": 2, "missing": 1, "unreached": 0}`:               "1 active here and not there, 2 there and nobody's here",
+		`{"unreached": 1, "missing": 0, "something that is new": 1}`: "1 accounts not reached, 1 something that is new",
+	} {
+		dbtest.Super(t, f.dbURL, `INSERT INTO verifications (kind, at, actor, took_ms, checks, broken, failure, findings) VALUES ('numbers', now(), 'test', 1, 2, '{}', '', $1)`, findings)
+		wantSpaced(t, findings, b.get("/ops"), "#tile-numbers", want)
+	}
+	dbtest.Super(t, f.dbURL, `INSERT INTO verifications (kind, at, actor, took_ms, checks, broken, failure) VALUES ('numbers', now(), 'test', 1, 0, '{}', 'Twilio slept')`)
+	wantSpaced(t, "not finished", b.get("/ops"), "#tile-numbers", "The last comparison could not be finished: Twilio slept")
+	dbtest.Super(t, f.dbURL, `UPDATE verifications SET at = now() - interval '4 hours', failure = '', broken = '{}'`)
+	page = b.get("/ops")
+	wantSpaced(t, "long ago", page, "#tile-numbers", "That was long ago: they are compared every hour.")
+	wantSpaced(t, "long ago", page, "#tile-promises", "That was long ago: they are checked every quarter of an hour.")
 	wantSpaced(t, "looked", page, "#tile-accounts", "Twilio")
 	wantSpaced(t, "looked", page, "#tile-accounts", "$")
 	wantSpaced(t, "looked", page, "#tile-parts", "Sign-in Works")

@@ -63,7 +63,7 @@ type Deps struct {
 	Tracer trace.TracerProvider
 	// Sweepers take their turn every 15 seconds, in this order.
 	Sweepers []Sweeper
-	// Operations verifies everything, each kind in its time.
+	// Operations verifies everything, each kind in its time; nil verifies nothing.
 	Operations *operations.Service
 }
 
@@ -180,7 +180,7 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 			queueAutoTopUps:         {MaxWorkers: 1, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 			river.QueueDefault:      {MaxWorkers: 2, FetchCooldown: 100 * time.Millisecond, FetchPollInterval: time.Second},
 		},
-		PeriodicJobs: append(periodic(), verifications(d.Operations.Kinds())...),
+		PeriodicJobs: append(periodic(), verifications(d.Operations)...),
 		Middleware:   middleware(d),
 		RetryPolicy:  retryPolicy{},
 		JobTimeout:   jobTimeout,

@@ -38,8 +38,11 @@ func (w *verify) Work(ctx context.Context, job *river.Job[verifyArgs]) error {
 }
 
 // verifications are the periodic jobs, one in a period for each kind, whatever becomes of it.
-func verifications(kinds []operations.Kind) (list []*river.PeriodicJob) {
-	for _, kind := range kinds {
+func verifications(o *operations.Service) (list []*river.PeriodicJob) {
+	if o == nil {
+		return nil
+	}
+	for _, kind := range o.Kinds() {
 		list = append(list, river.NewPeriodicJob(river.PeriodicInterval(kind.Every()), func() (river.JobArgs, *river.InsertOpts) {
 			return verifyArgs{What: kind}, &river.InsertOpts{
 				Queue: queueVerifications, MaxAttempts: 1, UniqueOpts: river.UniqueOpts{ByArgs: true, ByPeriod: kind.Every()},

@@ -24,6 +24,7 @@ type OverviewPage struct {
 	Credits  *OverviewCredits
 	Jobs     *OverviewJobs
 	Promises *OverviewPromises
+	Numbers  *OverviewNumbers
 	Tokens   *OverviewTokens
 	// Accounts are those with the providers; Parts are the parts of the service.
 	Accounts *[]OverviewAccount
@@ -65,6 +66,18 @@ type OverviewPromises struct {
 	Age    time.Duration
 	Checks int
 	Broken []string
+	// Failure is why it could not be finished.
+	Failure string
+}
+
+// OverviewNumbers is what came of the last comparison of our numbers with the providers'.
+type OverviewNumbers struct {
+	// Off says that this installation has none.
+	Off, Never bool
+	At         time.Time
+	Age        time.Duration
+	// Differ is how much is not the same, in words; empty where all is.
+	Differ []string
 	// Failure is why it could not be finished.
 	Failure string
 }
@@ -201,13 +214,38 @@ func (p OverviewPage) promises() overviewTile {
 	case len(v.Broken) > 0:
 		t.State, t.Figure, t.Alarm = broken, strconv.Itoa(len(v.Broken)), "Broken: "+strings.Join(v.Broken, ", ")
 		t.Lines = []string{"of " + strconv.Itoa(v.Checks) + " do not hold"}
-	case v.Age > 3*time.Hour:
-		t.State, t.Figure, t.Alarm = look, strconv.Itoa(v.Checks), "That was long ago: they are checked every hour."
+	case v.Age > time.Hour:
+		t.State, t.Figure, t.Alarm = look, strconv.Itoa(v.Checks), "That was long ago: they are checked every quarter of an hour."
 		t.Lines = []string{"held"}
 	default:
 		t.State, t.Figure, t.Lines = allWell, strconv.Itoa(v.Checks), []string{"of " + strconv.Itoa(v.Checks) + " hold"}
 	}
 	t.Lines = append(t.Lines, "Checked "+age(max(v.Age, time.Second))+" ago")
+	return t
+}
+
+func (p OverviewPage) numbers() overviewTile {
+	t := overviewTile{ID: "tile-numbers", Title: "Numbers as the providers have them", Href: "/ops/integrity", More: "Integrity"}
+	v := p.Numbers
+	switch {
+	case v == nil:
+		return t.couldNot()
+	case v.Off:
+		t.State, t.Figure, t.Lines = ui.StateProps{Word: "Not used", Tone: ui.ToneNeutral, Icon: ui.IconOff}, "—", []string{"There are no numbers here."}
+		return t
+	case v.Never:
+		t.State, t.Figure, t.Lines = unread, "—", []string{"They were not compared yet."}
+		return t
+	case v.Failure != "":
+		t.State, t.Figure, t.Alarm = unread, "—", "The last comparison could not be finished: "+v.Failure
+	case len(v.Differ) > 0:
+		t.State, t.Figure, t.Alarm = look, "Not the same", strings.Join(v.Differ, ", ")
+	case v.Age > 3*time.Hour:
+		t.State, t.Figure, t.Alarm = look, "The same", "That was long ago: they are compared every hour."
+	default:
+		t.State, t.Figure = allWell, "The same"
+	}
+	t.Lines = append(t.Lines, "Compared "+age(max(v.Age, time.Second))+" ago")
 	return t
 }
 
@@ -230,7 +268,7 @@ func (p OverviewPage) tokens() overviewTile {
 
 // tiles are all but the chart and the lists.
 func (p OverviewPage) tiles() []overviewTile {
-	return []overviewTile{p.webhooks(), p.waiting(), p.jobs(), p.promises(), p.tokens()}
+	return []overviewTile{p.webhooks(), p.waiting(), p.jobs(), p.promises(), p.numbers(), p.tokens()}
 }
 
 func (a OverviewAccount) state() ui.StateProps {

@@ -186,6 +186,7 @@ func (a *app) assemble() (err error) {
 		return err
 	}
 	a.operations = operations.New(a.looks())
+	a.operations.Register(a.registry)
 	return nil
 }
 

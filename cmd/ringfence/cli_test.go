@@ -124,6 +124,11 @@ func TestCommands(t *testing.T) {
 		{name: "a keyset with a new key", args: []string{"credentials", "keyset", "--add"}, code: 0, says: []string{"credentials rotate"}},
 		{name: "a keyset without old keys", args: []string{"credentials", "keyset", "--newest"}, code: 0},
 		{name: "rotate", args: []string{"credentials", "rotate"}, code: 0, says: []string{"0 sealed under the newest key now", "can go"}},
+		{name: "an operator", args: []string{"operator", "add", "--email", "new@ringfence.example", "--reason", "The first"}, code: 0, says: []string{"is an operator", "password"}},
+		{name: "the same operator again", args: []string{"operator", "add", "--email", "new@ringfence.example", "--reason", "x"}, code: 1, says: []string{"account with this email already", "--existing"}},
+		{name: "an operator of an account", args: []string{"operator", "add", "--existing", "--email", "new@ringfence.example", "--reason", "x"}, code: 0, saysNone: []string{"password"}},
+		{name: "an operator without a reason", args: []string{"operator", "add", "--email", "x@ringfence.example"}, code: 2, says: []string{"--reason"}},
+		{name: "no operator any more", args: []string{"operator", "remove", "--email", "new@ringfence.example", "--reason", "Left"}, code: 0, says: []string{"is no operator"}},
 		{name: "seed in production", args: []string{"seed"}, env: production(e), code: 1, says: []string{"development only"}},
 		{name: "bench in production", args: []string{"bench", "prepare", "--top-ups", "1"}, env: production(e), code: 1, says: []string{"development only"}},
 		{name: "sandbox in production", args: []string{"sandbox"}, env: production(e), code: 1, says: []string{"development only"}},
@@ -134,8 +139,8 @@ func TestCommands(t *testing.T) {
 	} {
 		c.check(t, e)
 	}
-	if n := (&program{e, nil}).count(t, `SELECT count(*) FROM users`); n != len(demoUsers) {
-		t.Errorf("after two seeds there are %d users, want %d", n, len(demoUsers))
+	if n := (&program{e, nil}).count(t, `SELECT count(*) FROM users`); n != len(demoUsers)+1 {
+		t.Errorf("after two seeds and an operator there are %d users, want %d", n, len(demoUsers)+1)
 	}
 }
 

@@ -24,6 +24,8 @@ type commands struct {
 	Stripe  stripeCmd  `cmd:"" help:"Manage the webhook endpoint at Stripe, test it, and compare our books with Stripe's."`
 	Credit  creditCmd  `cmd:"" help:"Adjust a wallet, with a reason. The same reference again changes nothing."`
 	APIKey  apiKeyCmd  `cmd:"" name:"apikey" help:"Make, list and revoke API keys."`
+	// Operator is how the first one comes to be: no page makes one.
+	Operator operatorCmd `cmd:"" help:"Make somebody an operator, or take that away."`
 	// Credentials are the customers', which are kept sealed.
 	Credentials credentialsCmd `cmd:"" help:"Make and roll the keys under which customers' credentials are sealed."`
 	Bench       benchCmd       `cmd:"" help:"Prepare and run measurements against a running server."`

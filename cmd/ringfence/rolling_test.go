@@ -223,7 +223,17 @@ func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 	defer conn.Close()
 	body := events[1].body
 	signature := payments.Sign([]byte(body), time.Now(), e["STRIPE_WEBHOOK_SECRET"])
-	if _, err := fmt.Fprintf(conn, "POST /api/webhooks/stripe HTTP/1.1\r\nHost: x\r\nStripe-Signature: %s\r\nContent-Length: %d\r\n\r\n%s", signature, len(body), body[:len(body)/2]); err != nil {
+	answer := bufio.NewReader(conn)
+	if _, err := fmt.Fprintf(conn, "POST /api/webhooks/stripe HTTP/1.1\r\nHost: x\r\nStripe-Signature: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", signature, len(body)); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := answer.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") { // it is being read, so it is under way
+		t.Fatalf("%q, %v", line, err)
+	}
+	if _, err := answer.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, body[:len(body)/2]); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -233,7 +243,7 @@ func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 	if _, err := io.WriteString(conn, body[len(body)/2:]); err != nil {
 		t.Fatal(err)
 	}
-	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	res, err := http.ReadResponse(answer, nil)
 	if err != nil {
 		t.Fatalf("the request under way was cut off: %v\n%s", err, &p.log)
 	}
@@ -241,6 +251,18 @@ func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 	if res.StatusCode != http.StatusOK {
 		t.Errorf("the request under way is answered %s", res.Status)
 	}
+	// The job still stands. Whoever asks is told to go elsewhere, and soon nobody new is let in.
+	until(t, "new connections to be refused", func() bool {
+		res, err := http.Get(e.base() + "/readyz")
+		if err != nil {
+			return true
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("a process that stops says that it is ready: %s", res.Status)
+		}
+		return false
+	})
 	select {
 	case <-p.ended:
 		t.Fatalf("it ended before its job did:\n%s", &p.log)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,8 +59,12 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 	if err != nil {
 		return err
 	}
-	closing := []func() error{a.close}
+	// What takes work in stops first and side by side, each within its patience, so that all of it is done before somebody
+	// kills the process; then what the work needs, in the opposite order of its start.
+	var working, closing []func() error
+	closing = append(closing, a.close)
 	defer func() {
+		err = errors.Join(err, together(working))
 		for _, end := range slices.Backward(closing) {
 			err = errors.Join(err, end())
 		}
@@ -85,7 +90,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 			site = a.tracing.Handler(site)
 		}
 		shut := start(handlers.Server(a.cfg.Addr, site), listener, failed)
-		closing = append(closing, func() error {
+		working = append(working, func() error {
 			leaving.over()
 			endStreams()
 			return shut()
@@ -122,9 +127,9 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 		if err != nil {
 			return err
 		}
-		closing = append(closing, func() error { return runner.Stop(patient(e.ctx)) })
+		working = append(working, func() error { return runner.Stop(patient(e.ctx)) })
 	}
-	closing = append(closing, a.look(e.ctx))
+	working = append(working, a.look(e.ctx))
 	seeded.Store(true)
 	if web && a.cfg.Development() {
 		a.welcome(e)
@@ -206,6 +211,17 @@ func start(srv *http.Server, listener net.Listener, failed chan<- error) func() 
 		}
 		return nil
 	}
+}
+
+// together calls each at once and waits for all.
+func together(ends []func() error) error {
+	errs := make([]error, len(ends))
+	var wg sync.WaitGroup
+	for i, end := range ends {
+		wg.Go(func() { errs[i] = end() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // patient is a context for stopping: it outlives the one whose end is the reason.

@@ -3,6 +3,7 @@ package operations_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"ringfence/db"
 	"ringfence/db/dbtest"
@@ -274,7 +276,7 @@ func TestVerify(t *testing.T) {
 	if _, err := h.Verify(t.Context(), operations.Books, "system:operations", ""); err != nil {
 		t.Fatal(err)
 	}
-	if v := last(); v.Holds() || len(v.Broken) != 1 {
+	if v := last(); v.Holds() || len(v.Broken) != 1 || v.Findings["postings-sum-to-zero"] != 7 {
 		t.Errorf("%+v", v)
 	}
 	h.held, h.broken["verify"] = nil, errors.New("no database")
@@ -307,6 +309,60 @@ func TestVerify(t *testing.T) {
 	}
 	if dbtest.Get(t, h.url, &n, `SELECT count(*) FROM verifications`); n != 1 {
 		t.Errorf("%d verifications are kept after three months", n)
+	}
+}
+
+// TestVerifyInTime: a look that took too long is kept as one that could not be finished, so that somebody hears of it; one
+// that was cut off because the program ends says nothing.
+func TestVerifyInTime(t *testing.T) {
+	h := newHouse(t, func(o *operations.Options) {
+		o.Numbers = func(ctx context.Context) (operations.Findings, error) { <-ctx.Done(); return nil, ctx.Err() }
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := h.Verify(ctx, operations.Numbers, "system:operations", ""); err == nil {
+		t.Error("a look that was cut off counts as one")
+	}
+	if _, found, err := h.LastVerification(t.Context(), operations.Numbers); found || err != nil {
+		t.Errorf("after one that was cut off: %t, %v", found, err)
+	}
+	late, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if _, err := h.Verify(late, operations.Numbers, "system:operations", ""); err != nil {
+		t.Error(err)
+	}
+	if v, found, err := h.LastVerification(t.Context(), operations.Numbers); !found || err != nil || v.Holds() || v.Failure == "" {
+		t.Errorf("after one that took too long: %+v, %t, %v", v, found, err)
+	}
+}
+
+// TestMetrics: the monitoring is told what this installation wants of itself, and nothing of what it does not use.
+func TestMetrics(t *testing.T) {
+	shown := func(h *house) string {
+		t.Helper()
+		r := prometheus.NewPedanticRegistry()
+		h.Register(r)
+		families, err := r.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				all = append(all, fmt.Sprintf("%s %s %g", f.GetName(), m.GetLabel()[0].GetValue(), m.GetGauge().GetValue()))
+			}
+		}
+		return strings.Join(all, "; ")
+	}
+	if got := shown(newHouse(t, func(o *operations.Options) { o.Twilio, o.StripeLow = nil, 0 })); got !=
+		"ringfence_provider_balance_floor stripe 0; ringfence_verification_interval_seconds books 900" {
+		t.Errorf("without Twilio: %s", got)
+	}
+	if got := shown(newHouse(t, func(o *operations.Options) {
+		o.Numbers = func(context.Context) (operations.Findings, error) { return nil, nil }
+	})); got != "ringfence_provider_balance_floor stripe 100; ringfence_provider_balance_floor twilio 20; "+
+		"ringfence_verification_interval_seconds books 900; ringfence_verification_interval_seconds numbers 3600" {
+		t.Errorf("with all: %s", got)
 	}
 }
 

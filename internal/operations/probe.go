@@ -355,6 +355,17 @@ type Balance struct {
 	Off bool
 }
 
+// provider is one that we have a balance with.
+type provider struct {
+	name  string
+	off   bool  // this installation does not use it
+	floor int64 // millionths below which operators are told; 0 tells of none
+}
+
+func (s *Service) providers() []provider {
+	return []provider{{"stripe", s.o.Stripe == nil, s.o.StripeLow}, {"twilio", s.o.Twilio == nil, s.o.TwilioLow}}
+}
+
 // Balances gives what we have with Stripe and Twilio.
 func (s *Service) Balances(ctx context.Context) ([]Balance, error) {
 	var rows []struct {
@@ -372,7 +383,10 @@ func (s *Service) Balances(ctx context.Context) ([]Balance, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read the providers' balances: %w", err)
 	}
-	all := []Balance{{Provider: "stripe", Off: s.o.Stripe == nil, Floor: s.o.StripeLow}, {Provider: "twilio", Off: s.o.Twilio == nil, Floor: s.o.TwilioLow}}
+	var all []Balance
+	for _, p := range s.providers() {
+		all = append(all, Balance{Provider: p.name, Off: p.off, Floor: p.floor})
+	}
 	for i := range all {
 		b := &all[i]
 		b.Why = "It was not asked yet."

@@ -50,6 +50,8 @@ type Verification struct {
 	Checks int
 	// Broken are the names of the promises that do not hold, in order.
 	Broken []string
+	// Findings are what was counted; empty where it could not be finished.
+	Findings Findings
 	// Failure is why it could not be finished, which is no better than a broken promise.
 	Failure string
 }
@@ -76,7 +78,8 @@ func (s *Service) VerifyRegularly(ctx context.Context, kind Kind) error {
 }
 
 // Verify looks at everything of a kind and keeps what it found, so that every process can tell of it. reason is a person's;
-// empty for what nobody asked for. A look that could not be finished is kept too, and is no error.
+// empty for what nobody asked for. A look that could not be finished, in time or at all, is kept too, and is no error; one that
+// was cut off because nobody waits for it any more says nothing, and is one.
 func (s *Service) Verify(ctx context.Context, kind Kind, actor audit.Actor, reason string) (v Verification, err error) {
 	look := s.o.Books
 	if kind == Numbers {
@@ -84,6 +87,9 @@ func (s *Service) Verify(ctx context.Context, kind Kind, actor audit.Actor, reas
 	}
 	began := s.o.Now()
 	found, failed := look(ctx)
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return Verification{}, fmt.Errorf("the verification was given up: %w", context.Cause(ctx))
+	}
 	if failed == nil && len(found) == 0 {
 		failed = errors.New("nothing was looked at")
 	}
@@ -96,6 +102,7 @@ func (s *Service) Verify(ctx context.Context, kind Kind, actor audit.Actor, reas
 	if failed != nil {
 		v.Failure, found = cut(failed.Error()), Findings{}
 	}
+	v.Findings = found
 	findings, err := json.Marshal(found)
 	if err != nil {
 		return Verification{}, fmt.Errorf("couldn't write down what was found: %w", err)
@@ -128,15 +135,16 @@ func (s *Service) Verify(ctx context.Context, kind Kind, actor audit.Actor, reas
 // LastVerification is the newest one of a kind, if there was any.
 func (s *Service) LastVerification(ctx context.Context, kind Kind) (v Verification, found bool, err error) {
 	var row struct {
-		At      time.Time      `db:"at"`
-		Actor   string         `db:"actor"`
-		TookMS  int64          `db:"took_ms"`
-		Checks  int            `db:"checks"`
-		Broken  pq.StringArray `db:"broken"`
-		Failure string         `db:"failure"`
+		At       time.Time      `db:"at"`
+		Actor    string         `db:"actor"`
+		TookMS   int64          `db:"took_ms"`
+		Checks   int            `db:"checks"`
+		Broken   pq.StringArray `db:"broken"`
+		Findings []byte         `db:"findings"`
+		Failure  string         `db:"failure"`
 	}
 	err = s.o.DB.InSystemTx(ctx, "what was last verified", func(ctx context.Context, tx *db.Tx) error {
-		return tx.GetContext(ctx, &row, `SELECT at, actor, took_ms, checks, broken, failure FROM verifications WHERE kind = $1 ORDER BY id DESC LIMIT 1`, kind)
+		return tx.GetContext(ctx, &row, `SELECT at, actor, took_ms, checks, broken, findings, failure FROM verifications WHERE kind = $1 ORDER BY id DESC LIMIT 1`, kind)
 	})
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
@@ -144,7 +152,11 @@ func (s *Service) LastVerification(ctx context.Context, kind Kind) (v Verificati
 	case err != nil:
 		return Verification{}, false, fmt.Errorf("couldn't read the last verification: %w", err)
 	}
-	return Verification{
+	v = Verification{
 		At: row.At, Actor: row.Actor, Took: time.Duration(row.TookMS) * time.Millisecond, Checks: row.Checks, Broken: row.Broken, Failure: row.Failure,
-	}, true, nil
+	}
+	if err := json.Unmarshal(row.Findings, &v.Findings); err != nil {
+		return Verification{}, false, fmt.Errorf("couldn't read what was found: %w", err)
+	}
+	return v, true, nil
 }

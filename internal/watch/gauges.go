@@ -84,4 +84,28 @@ var gauges = []gauge{
 		        FROM (VALUES ('books'), ('numbers')) k (kind)
 		        CROSS JOIN LATERAL (SELECT kind, at, took_ms FROM verifications WHERE kind = k.kind AND failure = '' ORDER BY id DESC LIMIT 1) i`,
 	},
+	{
+		name: "ringfence_provider_balance", labels: []string{"provider", "currency"},
+		help: "What we have with a provider, in the currency's unit, when it last said so.",
+		query: `SELECT provider, b.currency, (b.amount_micros / 1e6)::float8
+		        FROM (VALUES ('stripe'), ('twilio')) p (provider) JOIN provider_balances b USING (provider) WHERE b.amount_micros IS NOT NULL`,
+	},
+	{
+		name: "ringfence_provider_balance_age_seconds", labels: []string{"provider"},
+		help: "How long ago a provider last said what we have there. One that never did has none.",
+		query: `SELECT provider, greatest(extract(epoch FROM $1::timestamptz - b.read_at), 0)::float8
+		        FROM (VALUES ('stripe'), ('twilio')) p (provider) JOIN provider_balances b USING (provider) WHERE b.read_at IS NOT NULL`,
+	},
+	{
+		name: "ringfence_component_works", labels: []string{"component"},
+		help: "Whether the last probe found that a part of the service works, be it slowly: 1 or 0. One that is not offered here has none.",
+		query: `SELECT component, (p.state <> 'bad')::int::float8
+		        FROM (VALUES ('sign_in'), ('payments'), ('calls'), ('texts'), ('jobs')) c (component) JOIN probes p USING (component) WHERE p.state <> 'off'`,
+	},
+	{
+		name: "ringfence_component_probe_age_seconds", labels: []string{"component"},
+		help: "How long ago a part of the service was last looked at.",
+		query: `SELECT component, greatest(extract(epoch FROM $1::timestamptz - p.at), 0)::float8
+		        FROM (VALUES ('sign_in'), ('payments'), ('calls'), ('texts'), ('jobs')) c (component) JOIN probes p USING (component) WHERE p.state <> 'off'`,
+	},
 }

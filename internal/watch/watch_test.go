@@ -123,6 +123,31 @@ func TestVerifications(t *testing.T) {
 	})
 }
 
+func TestBalances(t *testing.T) {
+	url, clock := dbtest.URL(t), &dbtest.Clock{}
+	d := dbtest.OpenURL(t, url, clock.Now)
+	want(t, "none was asked", "ringfence_provider_balance", scrape(t, d), map[string]float64{})
+	dbtest.Super(t, url, `INSERT INTO provider_balances (provider, amount_micros, currency, read_at, tried_at, note) VALUES ('twilio', -1500000, 'usd', $1, $2, 'refused')`,
+		dbtest.Start.Add(-time.Hour), dbtest.Start)
+	dbtest.Super(t, url, `INSERT INTO provider_balances (provider, tried_at, note) VALUES ('stripe', $1, 'refused')`, dbtest.Start)
+	want(t, "Twilio said something an hour ago, Stripe never did", "ringfence_provider_balance", scrape(t, d), map[string]float64{
+		"ringfence_provider_balance{currency=usd,provider=twilio}": -1.5,
+		"ringfence_provider_balance_age_seconds{provider=twilio}":  3600,
+	})
+}
+
+func TestComponents(t *testing.T) {
+	url, clock := dbtest.URL(t), &dbtest.Clock{}
+	d := dbtest.OpenURL(t, url, clock.Now)
+	want(t, "never looked", "ringfence_component", scrape(t, d), map[string]float64{})
+	dbtest.Super(t, url, `INSERT INTO probes (component, state, note, took_ms, at) VALUES ('sign_in', 'good', '', 1, $1), ('payments', 'slow', 'x', 1, $1), ('texts', 'bad', 'x', 1, $1), ('calls', 'off', '', 1, $1)`,
+		dbtest.Start.Add(-time.Minute))
+	want(t, "looked at", "ringfence_component", scrape(t, d), map[string]float64{
+		"ringfence_component_works{component=sign_in}": 1, "ringfence_component_works{component=payments}": 1, "ringfence_component_works{component=texts}": 0,
+		"ringfence_component_probe_age_seconds{component=sign_in}": 60, "ringfence_component_probe_age_seconds{component=payments}": 60, "ringfence_component_probe_age_seconds{component=texts}": 60,
+	})
+}
+
 // A database that is away must not leave old numbers standing.
 func TestDatabaseAway(t *testing.T) {
 	d := dbtest.OpenURL(t, dbtest.URL(t), nil)
