@@ -102,7 +102,7 @@ func TestRollingUpgrade(t *testing.T) {
 	}()
 	// A page that is open hears of its balance until the proxy would lead it elsewhere.
 	reader := signedIn(t, e.base(), owner)
-	stream, err := reader.http.Get(e.base() + "/wallet/stream")
+	stream, err := reader.http.Get(e.base() + "/wallet/stream") //nolint:bodyclose // closed below; the reader of its body is another
 	if err != nil {
 		t.Fatal(err)
 	}
