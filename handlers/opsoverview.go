@@ -90,8 +90,11 @@ func (a *app) ops(w http.ResponseWriter, r *http.Request, v *visit) error {
 // differences are what a comparison of the numbers counted, in words, worst first.
 func differences(found operations.Findings) (list []string) {
 	for _, f := range []struct{ name, words string }{
-		{"missing", "active here and not there"}, {"orphans", "there and nobody's here"}, {"unknown", "not decided on yet"},
-		{"held", "not let go of"}, {"unreached", "accounts not reached"},
+		{"missing", "active here and not there"},
+		{"orphans", "there and nobody's here"},
+		{"unknown", "not decided on yet"},
+		{"held", "not let go of"},
+		{"unreached", "accounts not reached"},
 	} {
 		if n := found[f.name]; n > 0 {
 			list = append(list, fmt.Sprintf("%d %s", n, f.words))
