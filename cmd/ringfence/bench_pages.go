@@ -123,6 +123,9 @@ func (c pagesCmd) measure(ctx context.Context, a *app) (pagesReport, error) {
 		if err != nil {
 			return r, err
 		}
+		if err := a.benchPhones(ctx, org); err != nil {
+			return r, fmt.Errorf("couldn't give %q numbers, agents, calls and texts: %w", benchHistory(rows), err)
+		}
 		if people[i], err = c.signIn(ctx, a, org, rows); err != nil {
 			return r, err
 		}
