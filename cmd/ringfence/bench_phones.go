@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,8 @@ func (a *app) benchPhones(ctx context.Context, org uuid.UUID) error {
 		}
 		numbers = append(numbers, n)
 	}
+	// In the order in which they were bought, so that a repeat asks for the same.
+	slices.SortFunc(numbers, func(x, y telephony.Number) int { return bytes.Compare(x.ID[:], y.ID[:]) })
 	agents := make([]telephony.Agent, benchNumbers)
 	for i := range agents {
 		if agents[i], err = a.benchAgent(ctx, org, i, numbers[i].ID, actor); err != nil {
