@@ -29,7 +29,9 @@ func TestOneMoment(t *testing.T) {
 		}
 		return row.Tx, row.Held
 	}
-	change := func() { dbtest.Super(t, u, `UPDATE wallets SET held_pence = held_pence + 1, balance_pence = balance_pence + 1`) }
+	change := func() {
+		dbtest.Super(t, u, `UPDATE wallets SET held_pence = held_pence + 1, balance_pence = balance_pence + 1`)
+	}
 	fails := func(ctx context.Context) error {
 		return d.InReadTx(ctx, orgs[:1], func(ctx context.Context, tx *db.Tx) error {
 			_, err := tx.ExecContext(ctx, `SELECT 1 / $1::int`, 0)

@@ -16,12 +16,14 @@ func TestPicturesThatAreKept(t *testing.T) {
 	}
 	seen := []string{render(t, chart().picture(chartWide))}
 	for name, change := range map[string]func(*ChartProps){
-		"a value":          func(p *ChartProps) { p.Layers[1].Values[0] = 2 },
-		"the same sums":    func(p *ChartProps) { p.Layers[0].Values[0], p.Layers[1].Values[0] = 9, 2 },
-		"a shade":          func(p *ChartProps) { p.Layers[1].Shade = Shade3 },
-		"a layer less":     func(p *ChartProps) { p.Layers = p.Layers[:1] },
-		"a day's name":     func(p *ChartProps) { p.Days[2] = "4 Jan" },
-		"how amounts look": func(p *ChartProps) { p.Amount = func(pence int64) string { return "£" + strconv.FormatInt(pence, 10) } },
+		"a value":       func(p *ChartProps) { p.Layers[1].Values[0] = 2 },
+		"the same sums": func(p *ChartProps) { p.Layers[0].Values[0], p.Layers[1].Values[0] = 9, 2 },
+		"a shade":       func(p *ChartProps) { p.Layers[1].Shade = Shade3 },
+		"a layer less":  func(p *ChartProps) { p.Layers = p.Layers[:1] },
+		"a day's name":  func(p *ChartProps) { p.Days[2] = "4 Jan" },
+		"how amounts look": func(p *ChartProps) {
+			p.Amount = func(pence int64) string { return "£" + strconv.FormatInt(pence, 10) }
+		},
 	} {
 		p := chart()
 		change(&p)
