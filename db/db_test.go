@@ -179,6 +179,33 @@ func TestTenantsSeeOnlyThemselves(t *testing.T) {
 	}
 }
 
+// TestSystemTransactionsInsideTenants: a system transaction is one wherever it is begun, also within a tenant's, whose
+// context names organisations. Begun as a tenant's it would meet lib/pq's own state of the transaction before it, and the
+// process would end over that ("attempt to set nil err").
+func TestSystemTransactionsInsideTenants(t *testing.T) {
+	u := dbtest.URL(t)
+	d := dbtest.OpenURL(t, u, nil)
+	orgs := tenants(t, u, 1)
+	system := func(ctx context.Context) error {
+		return d.InSystemTx(ctx, "a test", func(ctx context.Context, tx *db.Tx) error {
+			var scope string
+			err := tx.GetContext(ctx, &scope, `SELECT coalesce(current_setting('app.org_ids', true), '')`)
+			if scope != "" {
+				t.Errorf("a system transaction names the organisations %s", scope)
+			}
+			return err
+		})
+	}
+	for range 50 {
+		err := errors.Join(system(t.Context()), d.InTx(t.Context(), orgs, func(ctx context.Context, _ *db.Tx) error {
+			return errors.Join(system(ctx), system(ctx), system(ctx))
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestReadTransactionsCannotWrite(t *testing.T) {
 	u := dbtest.URL(t)
 	d := dbtest.OpenURL(t, u, nil)

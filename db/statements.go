@@ -116,13 +116,13 @@ func (c *preparingConn) judge(query string, err error) error {
 	return err
 }
 
-// orgsKey carries the organisations of a tenant transaction to BeginTx.
+// orgsKey carries the organisations of a tenant transaction to BeginTx; empty for a system transaction.
 type orgsKey struct{}
 
 // BeginTx begins a transaction, and names its organisations in the same round trip.
 func (c *preparingConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	orgs, tenant := ctx.Value(orgsKey{}).(string)
-	if !tenant {
+	orgs, _ := ctx.Value(orgsKey{}).(string)
+	if orgs == "" {
 		return c.pqConn.BeginTx(ctx, opts)
 	}
 	begin := "BEGIN READ WRITE"

@@ -30,6 +30,8 @@ type Tx struct {
 	Now time.Time
 	// Orgs are the organisations whose rows the transaction may see, in ascending order; empty in a system transaction.
 	Orgs []uuid.UUID
+
+	widely bool // see ReadWidely
 }
 
 // ReadWidely lets the rest of the transaction read whole tables: for checks and reports that look at everything, which
@@ -42,6 +44,7 @@ func (tx *Tx) ReadWidely(ctx context.Context) error {
 	if _, err := tx.ExecContext(ctx, strings.Join(settings, "; ")); err != nil {
 		return fmt.Errorf("couldn't let the transaction read whole tables: %w", err)
 	}
+	tx.widely = true
 	return nil
 }
 
@@ -65,10 +68,13 @@ func (d *DB) InTx(ctx context.Context, orgs []uuid.UUID, fn func(ctx context.Con
 }
 
 // InReadTx is [DB.InTx] for reading: the transaction is READ ONLY, sees one moment of the data, and ends with the
-// caller's context.
+// caller's context. Below [DB.InOneMoment] it takes part in that one's.
 func (d *DB) InReadTx(ctx context.Context, orgs []uuid.UUID, fn func(ctx context.Context, tx *Tx) error) error {
 	if len(orgs) == 0 {
 		return errors.New("a tenant transaction must name its organisations")
+	}
+	if done, err := d.inMoment(ctx, orgs, fn); done {
+		return err
 	}
 	return d.run(ctx, d.app, true, orgs, fn)
 }
@@ -94,13 +100,12 @@ func (d *DB) InSystemReadTx(ctx context.Context, why string, fn func(ctx context
 // run gives fn a transaction, and another one when Postgres asked for that.
 func (d *DB) run(ctx context.Context, pool *sqlx.DB, readOnly bool, orgs []uuid.UUID, fn func(context.Context, *Tx) error) error {
 	orgs = sortedUnique(orgs)
-	if len(orgs) > 0 {
-		ids := make([]string, len(orgs))
-		for i, id := range orgs {
-			ids[i] = id.String()
-		}
-		ctx = context.WithValue(ctx, orgsKey{}, strings.Join(ids, ","))
+	ids := make([]string, len(orgs))
+	for i, id := range orgs {
+		ids[i] = id.String()
 	}
+	// Also where there are none: ctx may be that of a tenant's transaction around this one.
+	ctx = context.WithValue(ctx, orgsKey{}, strings.Join(ids, ","))
 	for try := 1; ; try++ {
 		err := d.once(ctx, pool, readOnly, orgs, fn)
 		if try == maxTries || !retryable(err) {

@@ -28,48 +28,59 @@ const (
 // happened lately. A part that cannot be read says so in its own place; without the wallet there is no page. The page asks
 // for its live part anew whenever money moves, and while something moves by itself.
 func (a *app) dashboard(w http.ResponseWriter, r *http.Request, v *visit) error {
-	s, err := a.Wallets.Statement(r.Context(), v.who.OrgID, recentOnDashboard)
-	if err != nil {
-		return err
-	}
-	rate, err := a.Wallets.Rate(r.Context())
-	if err != nil {
-		return err
-	}
-	p := views.DashboardPage{Meta: a.meta(r, v, "Dashboard"), CanTopUp: v.who.CanPay(), Transactions: transactions(s.Lines)}
-	if p.Balance, err = balance(s, rate); err != nil {
-		return err
-	}
-	told, err := a.Notices.List(r.Context(), v.who.OrgID, uuid.Nil, noticesOnDashboard)
-	if err != nil {
-		return err
-	}
-	p.Notices = notices(told)
 	n := views.TrendShort
 	if r.URL.Query().Get("days") == strconv.Itoa(views.TrendLong) {
 		n = views.TrendLong
 	}
-	days, err := a.days(r.Context(), v.who.OrgID, n)
+	var p views.DashboardPage
+	err := a.Wallets.InOneMoment(r.Context(), v.who.OrgID, func(ctx context.Context) error {
+		p = views.DashboardPage{Meta: a.meta(r, v, "Dashboard"), CanTopUp: v.who.CanPay()}
+		return a.readDashboard(ctx, v, &p, n, isFragment(r))
+	})
 	if err != nil {
 		return err
+	}
+	if isFragment(r) {
+		return a.render(w, r, http.StatusOK, views.DashboardLive(p))
+	}
+	return a.render(w, r, http.StatusOK, views.Dashboard(p))
+}
+
+// readDashboard fills in the dashboard with n days; its live part alone needs less.
+func (a *app) readDashboard(ctx context.Context, v *visit, p *views.DashboardPage, n int, live bool) error {
+	s, err := a.Wallets.Statement(ctx, v.who.OrgID, recentOnDashboard)
+	if err != nil {
+		return err
+	}
+	p.Transactions = transactions(s.Lines)
+	if p.Balance, err = balance(s, s.Rate); err != nil {
+		return err
+	}
+	told, err := a.Notices.List(ctx, v.who.OrgID, uuid.Nil, noticesOnDashboard)
+	if err != nil {
+		return err
+	}
+	p.Notices = notices(told)
+	days, err := a.days(ctx, v.who.OrgID, n)
+	if err != nil {
+		return err
+	}
+	if !live {
+		if p.Auto, err = a.autoGlance(ctx, v.who); err != nil {
+			return err
+		}
+		p.Trend = trend(days, a.Now(), n, s.Balance)
 	}
 	pace, known := days.Pace(a.Now())
 	if known {
 		p.Runway = views.Runway{Known: true, Days: pace.Lasts(s.Balance.Available()), Daily: pace.Daily(), Over: pace.Days}
 	}
 	p.Month, p.Today = monthSpent(days, a.Now()), today(days, a.Now())
-	called := a.glance(r.Context(), v, &p)
+	called := a.glance(ctx, v, p)
 	if !known && !p.Numbers.Lost && !p.Agents.Lost && !p.Today.Lost {
-		p.Start = firstSteps(&p, len(s.Lines) > 0, called)
+		p.Start = firstSteps(p, len(s.Lines) > 0, called)
 	}
-	if isFragment(r) {
-		return a.render(w, r, http.StatusOK, views.DashboardLive(p))
-	}
-	if p.Auto, err = a.autoGlance(r.Context(), v.who); err != nil {
-		return err
-	}
-	p.Trend = trend(days, a.Now(), n, s.Balance)
-	return a.render(w, r, http.StatusOK, views.Dashboard(p))
+	return nil
 }
 
 // glance adds how numbers, agents and what is under way stand, and says whether there ever was a call.

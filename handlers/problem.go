@@ -5,11 +5,13 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/a-h/templ"
@@ -210,10 +212,18 @@ func (a *app) problemPage(w http.ResponseWriter, r *http.Request, v *visit, to a
 	}
 }
 
+// rendered are the buffers that pages are rendered into; each is emptied before the next page.
+var rendered = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 // render answers with a page, or nothing at all: it is complete before the first byte goes out.
 func (a *app) render(w http.ResponseWriter, r *http.Request, status int, page templ.Component) error {
-	var b bytes.Buffer
-	if err := page.Render(r.Context(), &b); err != nil {
+	b, ok := rendered.Get().(*bytes.Buffer)
+	if !ok {
+		panic(fmt.Sprintf("the pool holds a %T", b)) // nothing else is put there
+	}
+	defer rendered.Put(b)
+	b.Reset()
+	if err := page.Render(r.Context(), b); err != nil {
 		return err
 	}
 	h := w.Header()

@@ -110,6 +110,8 @@ type options struct {
 	texts  func(*telephony.Options)
 	stripe string // address of the Stripe API; empty starts the stand-in
 	mails  bool   // there is a mail server, though nobody hands it anything
+	// heard listens to what is asked of the database; nil: nobody does.
+	heard *heard
 }
 
 func newSite(t *testing.T, opts ...func(*options)) *site {
@@ -119,7 +121,11 @@ func newSite(t *testing.T, opts ...func(*options)) *site {
 		change(&o)
 	}
 	s := &site{t: t, dbURL: dbtest.URL(t), log: &logBuffer{}}
-	s.db = dbtest.OpenURL(t, s.dbURL, nil)
+	if o.heard == nil {
+		s.db = dbtest.OpenURL(t, s.dbURL, nil)
+	} else {
+		s.db = o.heard.open(t, s.dbURL)
+	}
 	s.org = wallettest.Org(t, s.db, "Harbour Dental", 569_00)
 	s.other = wallettest.Org(t, s.db, "Second Tenant", 0)
 	o.auth.Hash = &argon2id.Params{Memory: 64, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32}

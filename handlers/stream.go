@@ -296,7 +296,11 @@ func (a *app) walletStream(w http.ResponseWriter, r *http.Request, v *visit) err
 
 // walletEvents renders what the pages swap in.
 func (a *app) walletEvents(ctx context.Context, who auth.Identity, id string) (string, error) {
-	p, _, err := a.liveWallet(ctx, who)
+	var p views.WalletPage
+	err := a.Wallets.InOneMoment(ctx, who.OrgID, func(ctx context.Context) (err error) {
+		p, _, err = a.liveWallet(ctx, who)
+		return err
+	})
 	if err != nil {
 		return "", err
 	}

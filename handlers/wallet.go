@@ -32,17 +32,21 @@ func (a *app) wallet(w http.ResponseWriter, r *http.Request, v *visit) error {
 
 // showWallet answers with the whole wallet page around the form as given.
 func (a *app) showWallet(w http.ResponseWriter, r *http.Request, v *visit, status int, form views.TopUpForm, q *views.Quote) error {
-	p, rate, err := a.liveWallet(r.Context(), v.who)
+	var p views.WalletPage
+	err := a.Wallets.InOneMoment(r.Context(), v.who.OrgID, func(ctx context.Context) (err error) {
+		var rate money.Rate
+		if p, rate, err = a.liveWallet(ctx, v.who); err != nil {
+			return err
+		}
+		if p.Presets, err = a.presets(ctx, v.who.OrgID); err != nil {
+			return err
+		}
+		if p.Auto, err = a.autoGlance(ctx, v.who); err != nil {
+			return err
+		}
+		return a.limits(&p, rate)
+	})
 	if err != nil {
-		return err
-	}
-	if p.Presets, err = a.presets(r.Context()); err != nil {
-		return err
-	}
-	if err := a.limits(&p, rate); err != nil {
-		return err
-	}
-	if p.Auto, err = a.autoGlance(r.Context(), v.who); err != nil {
 		return err
 	}
 	p.Meta, p.Form, p.Quote = a.meta(r, v, "Wallet"), offerSaving(form, p.Auto), q
@@ -68,16 +72,12 @@ func (a *app) liveWallet(ctx context.Context, who auth.Identity) (views.WalletPa
 	if err != nil {
 		return none(err)
 	}
-	rate, err := a.Wallets.Rate(ctx)
-	if err != nil {
-		return none(err)
-	}
 	open, err := a.Payments.Unfinished(ctx, who.OrgID, who.UserID)
 	if err != nil {
 		return none(err)
 	}
 	p := views.WalletPage{CanTopUp: who.CanPay(), Transactions: transactions(s.Lines)}
-	if p.Balance, err = balance(s, rate); err != nil {
+	if p.Balance, err = balance(s, s.Rate); err != nil {
 		return none(err)
 	}
 	if p.Holds, p.MoreHolds, err = a.openHolds(ctx, who.OrgID); err != nil {
@@ -90,7 +90,7 @@ func (a *app) liveWallet(ctx context.Context, who auth.Identity) (views.WalletPa
 		}
 		p.OpenTopUps = append(p.OpenTopUps, o)
 	}
-	return p, rate, nil
+	return p, s.Rate, nil
 }
 
 // quote says what an amount will cost: a fragment beside the form, or without scripts the whole page.
@@ -180,15 +180,15 @@ func (a *app) showTopUpForm(w http.ResponseWriter, r *http.Request, v *visit, st
 	if form.Was == 0 {
 		return a.render(w, r, status, views.WalletTopUpForm(p))
 	}
-	if p.Presets, err = a.presets(r.Context()); err != nil {
+	if p.Presets, err = a.presets(r.Context(), v.who.OrgID); err != nil {
 		return err
 	}
 	return a.render(w, r, status, views.WalletQuoteChanged(p))
 }
 
 // presets are the amounts at one click, with what they cost now.
-func (a *app) presets(ctx context.Context) ([]views.Preset, error) {
-	quotes, err := a.Payments.Presets(ctx)
+func (a *app) presets(ctx context.Context, org uuid.UUID) ([]views.Preset, error) {
+	quotes, err := a.Payments.Presets(ctx, org)
 	if err != nil {
 		return nil, err
 	}

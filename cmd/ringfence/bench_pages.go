@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -28,16 +29,19 @@ import (
 )
 
 type pagesCmd struct {
-	Rows    []int64  `default:"1000,1000000" help:"Lengths of the histories that are asked for, by turns: an organisation of each is made where it is missing."`
-	Pages   []string `default:"/wallet/transactions,/dashboard" help:"What is asked for."`
-	Callers int      `default:"4" help:"How many ask at once, each on a connection of its own that is kept."`
-	Seconds int      `default:"10" help:"How long they ask for each page; a second before that is not counted."`
-	Server  string   `help:"Address of the server; the running one by default." placeholder:"URL"`
+	Rows    []int64       `default:"1000,1000000" help:"Lengths of the histories that are asked for, by turns: an organisation of each is made where it is missing."`
+	Pages   []string      `default:"/dashboard,/wallet,/wallet/transactions" help:"What is asked for."`
+	Users   int           `default:"50" help:"How many people of each organisation ask at once, each signed in with a session of their own, on a connection that is kept."`
+	Pause   time.Duration `default:"500ms" help:"How long each of them looks at a page before asking again; 0s asks as fast as the answers come."`
+	Seconds int           `default:"10" help:"How long they ask for each page; a second before that is not counted."`
+	Paints  int           `default:"10" help:"How often a headless Chromium opens each page of the longest history, for its first contentful paint; 0 needs none."`
+	Server  string        `help:"Address of the server; the running one by default." placeholder:"URL"`
 }
 
 // pagesReport is what the measurement prints. Durations are in milliseconds.
 type pagesReport struct {
-	Callers int           `json:"callers"`
+	Users   int           `json:"users"`
+	Pause   figure        `json:"pause_ms"`
 	Seconds int           `json:"seconds_for_each_page"`
 	Pages   []pageFigures `json:"pages"`
 	Left    string        `json:"left_behind"`
@@ -50,22 +54,32 @@ type pageFigures struct {
 	ByRows            []pageByLength `json:"by_rows"`
 	// P99Ratio is the slowest p99 of the lengths to the p99 of the shortest history.
 	P99Ratio figure `json:"p99_to_that_of_the_shortest"`
+	// The processor time that one request costs, whatever else the machine does; zero where it cannot be found out.
+	ServerCPU   figure       `json:"server_cpu_ms_per_request"`
+	PostgresCPU figure       `json:"postgres_cpu_ms_per_request"`
+	Paint       *pagePainted `json:"first_contentful_paint_ms,omitempty"`
 }
 
 type pageByLength struct {
 	Rows     int64       `json:"rows"`
 	Requests int         `json:"requests"`
-	Bytes    int         `json:"bytes"`
+	Errors   int         `json:"errors"`
+	Bytes    int         `json:"bytes_compressed"`
 	Answer   percentiles `json:"answer_ms"`
 }
 
 // historyDays is how far back the histories reach.
 const historyDays = 120
 
-// Run measures how long the running server takes for pages of wallets with long histories.
+// mostPause bounds the pause: with a longer one little would be measured.
+const mostPause = time.Minute
+
+// Run measures how long the running server takes for pages of wallets with long histories, for many people at once. Answers
+// that are no pages are counted, and are its failure.
 func (c pagesCmd) Run(e *env) error {
-	if len(c.Rows) == 0 || slices.Min(c.Rows) < 1 || slices.Max(c.Rows) > 10_000_000 || len(c.Pages) == 0 || c.Callers < 1 || c.Callers > 1000 || c.Seconds < 1 || c.Seconds > 600 {
-		return errors.New("bench pages takes 1 to 10000000 rows, 1 to 1000 callers and 1 to 600 seconds")
+	if len(c.Rows) == 0 || slices.Min(c.Rows) < 1 || slices.Max(c.Rows) > 10_000_000 || len(c.Pages) == 0 || c.Users < 1 || c.Users > 1000 ||
+		c.Seconds < 1 || c.Seconds > 600 || c.Pause < 0 || c.Pause > mostPause || c.Paints < 0 || c.Paints > 1000 {
+		return errors.New("bench pages takes 1 to 10000000 rows, 1 to 1000 users, 1 to 600 seconds, a pause of at most a minute and at most 1000 paints")
 	}
 	slices.Sort(c.Rows)
 	c.Rows = slices.Compact(c.Rows)
@@ -80,69 +94,113 @@ func (c pagesCmd) Run(e *env) error {
 		}
 		out := json.NewEncoder(e.stdout)
 		out.SetIndent("", "  ")
-		return out.Encode(r)
+		return errors.Join(out.Encode(r), r.failed())
 	})
 }
 
+// failed is the error of a measurement in which not every answer was a page.
+func (r pagesReport) failed() error {
+	n := 0
+	for _, p := range r.Pages {
+		for _, l := range p.ByRows {
+			n += l.Errors
+		}
+	}
+	if n > 0 {
+		return fmt.Errorf("%d requests were not answered with a page", n)
+	}
+	return nil
+}
+
 func (c pagesCmd) measure(ctx context.Context, a *app) (pagesReport, error) {
-	r := pagesReport{Callers: c.Callers, Seconds: c.Seconds, Left: fmt.Sprintf("the organisations named %q with their histories", benchHistory(c.Rows[0])+" …")}
-	cookies := make([][]*http.Cookie, len(c.Rows))
+	r := pagesReport{
+		Users: c.Users, Pause: milliseconds(c.Pause), Seconds: c.Seconds,
+		Left: fmt.Sprintf("the organisations named %q with their histories and people", benchHistory(c.Rows[0])+" …"),
+	}
+	people := make([][][]*http.Cookie, len(c.Rows)) // by length and user
 	for i, rows := range c.Rows {
-		email, password, err := a.benchHistory(ctx, rows)
+		org, err := a.benchHistory(ctx, rows)
 		if err != nil {
 			return r, err
 		}
-		if cookies[i], err = signInTo(ctx, c.Server, email, password); err != nil {
+		if err := a.benchPhones(ctx, org); err != nil {
+			return r, fmt.Errorf("couldn't give %q numbers, agents, calls and texts: %w", benchHistory(rows), err)
+		}
+		if people[i], err = c.signIn(ctx, a, org, rows); err != nil {
 			return r, err
 		}
 	}
 	if _, err := a.ledger.AddUp(ctx); err != nil { // as the running workers do
 		return r, err
 	}
+	use, err := a.newServerUse(ctx, c.Server)
+	if err != nil {
+		return r, err
+	}
 	for _, page := range c.Pages {
-		figures, err := c.ask(ctx, page, cookies)
+		figures, err := c.ask(ctx, page, people, use)
 		if err != nil {
 			return r, err
 		}
 		r.Pages = append(r.Pages, figures)
 	}
-	return r, nil
+	if c.Paints == 0 {
+		return r, nil
+	}
+	painted, err := c.paint(ctx, people[len(people)-1][0])
+	for i := range painted {
+		r.Pages[i].Paint = &painted[i]
+	}
+	return r, err
 }
 
 func benchHistory(rows int64) string { return fmt.Sprintf("Bench history %d", rows) }
 
-// benchHistory makes sure of an organisation with a history of that length and gives somebody who may look at it.
-func (a *app) benchHistory(ctx context.Context, rows int64) (email, password string, err error) {
-	email = fmt.Sprintf("bench-history-%d@ringfence.example", rows)
-	// The same in every run, and known to nobody who does not have the key of the cookies.
-	mac := hmac.New(sha256.New, []byte(a.cfg.SessionKeys[0].Reveal()))
-	mac.Write([]byte(email))
-	password = hex.EncodeToString(mac.Sum(nil))
-	var org uuid.UUID
+// benchHistory makes sure of an organisation with a history of that length.
+func (a *app) benchHistory(ctx context.Context, rows int64) (org uuid.UUID, err error) {
 	err = a.db.InSystemTx(ctx, "an organisation for measurements", func(ctx context.Context, tx *db.Tx) (err error) {
 		if org, err = auth.OrganizationByName(ctx, tx, benchHistory(rows)); err == nil && org == uuid.Nil {
 			org, err = a.auth.CreateOrganization(ctx, tx, benchHistory(rows))
 		}
-		if err != nil {
-			return err
-		}
-		user, err := auth.UserByEmail(ctx, tx, email)
-		if err != nil || user != uuid.Nil {
-			return err
-		}
-		made, err := a.auth.CreateUser(ctx, tx, email, password, auth.PlatformNone)
-		if err != nil {
-			return err
-		}
-		return a.auth.AddMember(ctx, tx, org, made.ID, auth.RoleViewer)
+		return err
 	})
 	if err != nil {
-		return "", "", err
+		return org, err
 	}
 	if err := a.db.InTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error { return wallet.Open(ctx, tx, org) }); err != nil {
-		return "", "", err
+		return org, err
 	}
-	return email, password, a.gates.Fill(ctx, org, rows, now().AddDate(0, 0, -historyDays))
+	return org, a.gates.Fill(ctx, org, rows, now().AddDate(0, 0, -historyDays))
+}
+
+// signIn makes sure of the organisation's people, who may look, and gives the cookies of each, signed in as by a browser.
+func (c pagesCmd) signIn(ctx context.Context, a *app, org uuid.UUID, rows int64) ([][]*http.Cookie, error) {
+	people := make([][]*http.Cookie, c.Users)
+	for i := range people {
+		email := fmt.Sprintf("bench-history-%d-%d@ringfence.example", rows, i+1)
+		// The same in every run, and known to nobody who does not have the key of the cookies.
+		mac := hmac.New(sha256.New, []byte(a.cfg.SessionKeys[0].Reveal()))
+		mac.Write([]byte(email))
+		password := hex.EncodeToString(mac.Sum(nil))
+		err := a.db.InSystemTx(ctx, "somebody for measurements", func(ctx context.Context, tx *db.Tx) error {
+			user, err := auth.UserByEmail(ctx, tx, email)
+			if err != nil || user != uuid.Nil {
+				return err
+			}
+			made, err := a.auth.CreateUser(ctx, tx, email, password, auth.PlatformNone)
+			if err != nil {
+				return err
+			}
+			return a.auth.AddMember(ctx, tx, org, made.ID, auth.RoleViewer)
+		})
+		if err != nil {
+			return nil, err
+		}
+		if people[i], err = signInTo(ctx, c.Server, email, password); err != nil {
+			return nil, err
+		}
+	}
+	return people, nil
 }
 
 var tokenField = regexp.MustCompile(`name="csrf_token" value="([^"]+)"`)
@@ -192,67 +250,101 @@ func signInTo(ctx context.Context, server, email, password string) ([]*http.Cook
 	return jar.Cookies(at), nil
 }
 
-// ask has the callers ask for one page, taking turns between the histories, so that whatever else the machine does meets
+// asked is what one of the people got of one length.
+type asked struct {
+	times  []time.Duration
+	errors int
+	bytes  int64
+}
+
+// ask has the people ask for one page, taking turns between the histories, so that whatever else the machine does meets
 // all lengths alike.
-func (c pagesCmd) ask(ctx context.Context, page string, cookies [][]*http.Cookie) (f pageFigures, err error) {
-	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: c.Callers, MaxConnsPerHost: c.Callers, DisableCompression: true}}
+func (c pagesCmd) ask(ctx context.Context, page string, people [][][]*http.Cookie, use *serverUse) (f pageFigures, err error) {
+	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: c.Users, MaxConnsPerHost: c.Users, DisableCompression: true}}
 	defer client.CloseIdleConnections()
-	f = pageFigures{Page: page, ByRows: make([]pageByLength, len(c.Rows))}
-	times := make([][][]time.Duration, c.Callers) // by caller and length
-	var counting, ending atomic.Bool
-	var turn atomic.Int64
-	errs := make([]error, c.Callers)
-	sizes := make([]atomic.Int64, len(c.Rows))
+	got := make([][]asked, c.Users) // by user and length
+	var counting atomic.Bool
+	var turn, requests atomic.Int64
+	ending := make(chan struct{})
 	var wg sync.WaitGroup
-	for i := range c.Callers {
-		times[i] = make([][]time.Duration, len(c.Rows))
+	for i := range c.Users {
+		got[i] = make([]asked, len(c.Rows))
 		wg.Go(func() {
-			for !ending.Load() {
+			pause := time.NewTimer(time.Duration(float64(c.Pause) * rand.Float64())) //nolint:gosec // they do not come all at once
+			defer pause.Stop()
+			for {
+				select {
+				case <-ending:
+					return
+				case <-pause.C:
+				}
 				n := int(turn.Add(1)) % len(c.Rows)
 				counted := counting.Load()
-				took, size, err := getPage(ctx, client, c.Server+page, cookies[n])
-				if err != nil {
-					errs[i] = err
-					return
+				took, size, err := getPage(ctx, client, c.Server+page, people[n][i])
+				requests.Add(1)
+				switch one := &got[i][n]; {
+				case !counted:
+				case err != nil:
+					one.errors++
+				default:
+					one.times, one.bytes = append(one.times, took), size
 				}
-				sizes[n].Store(size)
-				if counted {
-					times[i][n] = append(times[i][n], took)
-				}
+				pause.Reset(c.Pause)
 			}
 		})
 	}
 	time.Sleep(warmUp)
 	counting.Store(true)
+	before, berr := use.read(ctx)
+	answered := requests.Load()
 	time.Sleep(time.Duration(c.Seconds) * time.Second)
 	counting.Store(false)
-	ending.Store(true)
+	answered = requests.Load() - answered
+	after, aerr := use.read(ctx)
+	close(ending)
 	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(berr, aerr); err != nil {
 		return f, err
 	}
-	requests := 0
-	for n, rows := range c.Rows {
-		var all []time.Duration
-		for i := range c.Callers {
-			all = append(all, times[i][n]...)
-		}
-		requests += len(all)
-		f.ByRows[n] = pageByLength{Rows: rows, Requests: len(all), Bytes: int(sizes[n].Load()), Answer: percentilesOf(all)}
-		if shortest := f.ByRows[0].Answer.P99; shortest > 0 {
-			f.P99Ratio = max(f.P99Ratio, f.ByRows[n].Answer.P99/shortest)
-		}
+	f = c.figures(page, got)
+	if answered > 0 {
+		f.ServerCPU = milliseconds(after.server-before.server) / figure(answered)
+		f.PostgresCPU = milliseconds(after.postgres-before.postgres) / figure(answered)
 	}
-	f.RequestsPerSecond = figure(float64(requests) / float64(c.Seconds))
 	return f, nil
 }
 
-// getPage asks for one page and takes the time of the whole answer.
+// figures are what the answers come to.
+func (c pagesCmd) figures(page string, got [][]asked) pageFigures {
+	f := pageFigures{Page: page, ByRows: make([]pageByLength, len(c.Rows))}
+	requests := 0
+	for n, rows := range c.Rows {
+		one := pageByLength{Rows: rows}
+		var all []time.Duration
+		for _, by := range got {
+			all = append(all, by[n].times...)
+			one.Errors += by[n].errors
+			one.Bytes = max(one.Bytes, int(by[n].bytes))
+		}
+		one.Requests, one.Answer = len(all)+one.Errors, percentilesOf(all)
+		requests += one.Requests
+		f.ByRows[n] = one
+		if shortest := f.ByRows[0].Answer.P99; shortest > 0 {
+			f.P99Ratio = max(f.P99Ratio, one.Answer.P99/shortest)
+		}
+	}
+	f.RequestsPerSecond = figure(float64(requests) / float64(c.Seconds))
+	return f
+}
+
+// getPage asks for one page as a browser does and takes the time of the whole answer, which is size bytes long. What is not
+// a page of somebody signed in is an error.
 func getPage(ctx context.Context, client *http.Client, address string, cookies []*http.Cookie) (took time.Duration, size int64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
 		return 0, 0, err
 	}
+	req.Header.Set("Accept-Encoding", "gzip")
 	for _, cookie := range cookies {
 		req.AddCookie(cookie)
 	}
@@ -266,8 +358,8 @@ func getPage(ctx context.Context, client *http.Client, address string, cookies [
 	if err = errors.Join(err, res.Body.Close()); err != nil {
 		return 0, 0, fmt.Errorf("no whole answer: %w", err)
 	}
-	if res.StatusCode != http.StatusOK {
-		return 0, 0, fmt.Errorf("the server answered %s", res.Status)
+	if res.StatusCode != http.StatusOK || res.Request.URL.Path != req.URL.Path { // led to the sign-in page
+		return 0, 0, fmt.Errorf("the server answered %s at %s", res.Status, res.Request.URL.Path)
 	}
 	return took, size, nil
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -114,12 +113,5 @@ func TestScriptsOff(t *testing.T) {
 	}
 	if !Eval[bool](p, `matchMedia("(prefers-color-scheme: dark)").matches && matchMedia("(scripting: none)").matches && innerWidth === 375`) {
 		t.Error("the page does not see what the person looks with")
-	}
-}
-
-func TestNoBrowserIsAFailureThatSaysWhatToDo(t *testing.T) {
-	_, err := find(func(string) (string, error) { return "", exec.ErrNotFound })
-	if err == nil || !strings.Contains(err.Error(), "deploy/setup.sh test") {
-		t.Errorf("got %v", err)
 	}
 }

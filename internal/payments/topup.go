@@ -107,9 +107,14 @@ func (s *Service) Quote(ctx context.Context, amount, currency string) (Quote, er
 	return q, nil
 }
 
-// Presets are the quotes behind the buttons, those within the limits.
-func (s *Service) Presets(ctx context.Context) ([]Quote, error) {
-	rate, id, err := s.currentRate(ctx)
+// Presets are the quotes behind the buttons that an organisation is shown, those within the limits.
+func (s *Service) Presets(ctx context.Context, org uuid.UUID) ([]Quote, error) {
+	var rate money.Rate
+	var id int64
+	err := s.db.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) (err error) {
+		rate, id, err = rateIn(ctx, tx)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -140,16 +145,21 @@ func convert(units int64, currency string, rate money.Rate) (q Quote, err error)
 }
 
 func (s *Service) currentRate(ctx context.Context) (rate money.Rate, id int64, err error) {
-	err = s.db.InSystemTx(ctx, "the exchange rate, which belongs to no organisation", func(ctx context.Context, tx *db.Tx) error {
-		version, err := wallet.CurrentRate(ctx, tx)
-		if err != nil {
-			return err
-		}
-		id = version.ID
-		rate, err = version.Rate()
+	err = s.db.InSystemTx(ctx, "the exchange rate, which belongs to no organisation", func(ctx context.Context, tx *db.Tx) (err error) {
+		rate, id, err = rateIn(ctx, tx)
 		return err
 	})
 	return rate, id, err
+}
+
+// rateIn gives the exchange rate in force as a transaction sees it, and the id of its version.
+func rateIn(ctx context.Context, tx *db.Tx) (money.Rate, int64, error) {
+	version, err := wallet.CurrentRate(ctx, tx)
+	if err != nil {
+		return money.Rate{}, 0, err
+	}
+	rate, err := version.Rate()
+	return rate, version.ID, err
 }
 
 // TopUp gives one top-up of the organisation.
@@ -178,7 +188,8 @@ func (s *Service) Unfinished(ctx context.Context, org, user uuid.UUID) (list []T
 	err = s.db.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
 		return tx.SelectContext(ctx, &list, `
 			SELECT `+topUpColumns+` FROM top_ups
-			WHERE org_id = $1 AND NOT automatic AND (state = 'processing' OR user_id = $2 AND state IN ('creating', 'open') AND created_at > $3)
+			WHERE org_id = $1 AND NOT automatic AND state IN ('creating', 'open', 'processing')
+			  AND (state = 'processing' OR user_id = $2 AND created_at > $3)
 			ORDER BY created_at DESC, id DESC LIMIT 10`, org, user, tx.Now.Add(-24*time.Hour))
 	})
 	for i := range list {

@@ -305,7 +305,7 @@ func TestPresets(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	charges := func(svc *payments.Service) (list []money.Pence) {
-		quotes, err := svc.Presets(t.Context())
+		quotes, err := svc.Presets(t.Context(), f.org)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,7 +27,7 @@ func (s *Calls) UnderWay(ctx context.Context, org uuid.UUID) (u UnderWay, err er
 		if err := tx.GetContext(ctx, &u, `
 			SELECT (SELECT count(*) FROM (SELECT FROM calls WHERE org_id = $1 AND ended_at IS NULL LIMIT $2) c) AS calls,
 			       (SELECT count(*) FROM (SELECT FROM messages WHERE org_id = $1 AND ended_at IS NULL LIMIT $2) m) AS texts,
-			       EXISTS (SELECT FROM calls WHERE org_id = $1 AND state <> 'refused') AS called`, org, glanceMost); err != nil {
+			       EXISTS (SELECT FROM calls WHERE org_id = $1 AND hold_id IS NOT NULL) AS called`, org, glanceMost); err != nil {
 			return fmt.Errorf("couldn't count what is under way: %w", err)
 		}
 		return nil

@@ -2,6 +2,8 @@ package wallet
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -50,12 +52,26 @@ func (w *state) limits() Limits {
 
 // ReadLimits gives an organisation's limits, and how far they are used, as the transaction sees them.
 func ReadLimits(ctx context.Context, tx *db.Tx, org uuid.UUID) (Limits, error) {
+	w, err := readState(ctx, tx, org)
+	if err != nil {
+		return Limits{}, err
+	}
+	return w.limits(), nil
+}
+
+// readState gives one wallet with its limits in the transaction's month, without locking it. An organisation without a wallet
+// is NotFound.
+func readState(ctx context.Context, tx *db.Tx, org uuid.UUID) (*state, error) {
 	var w state
-	if err := tx.GetContext(ctx, &w, `SELECT `+stateColumns+` FROM wallets WHERE org_id = $1`, org); err != nil {
-		return Limits{}, fmt.Errorf("couldn't read the limits: %w", err)
+	err := tx.GetContext(ctx, &w, `SELECT `+stateColumns+` FROM wallets WHERE org_id = $1`, org)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errNoWallet()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the wallet: %w", err)
 	}
 	w.enterMonth(tx.Now)
-	return w.limits(), nil
+	return &w, nil
 }
 
 // Limits gives an organisation's limits and how far they are used.

@@ -20,6 +20,8 @@ import (
 type Statement struct {
 	Balance Balance
 	Limits  Limits
+	// Rate is the exchange rate in force, by which amounts are shown in dollars.
+	Rate money.Rate
 	// Lines are the newest transactions, newest first.
 	Lines []Line
 }
@@ -31,15 +33,26 @@ type Line struct {
 	Action Action `db:"action"`
 }
 
+// InOneMoment has all that fn reads of one organisation, here and elsewhere, be of one moment; see db.InOneMoment.
+func (l *Ledger) InOneMoment(ctx context.Context, org uuid.UUID, fn func(ctx context.Context) error) error {
+	return l.db.InOneMoment(ctx, []uuid.UUID{org}, fn)
+}
+
 // Statement gives an organisation's wallet with its limits and at most recent of its transactions. An organisation without a
 // wallet is NotFound.
 func (l *Ledger) Statement(ctx context.Context, org uuid.UUID, recent int) (s Statement, err error) {
 	err = l.db.InReadTx(ctx, []uuid.UUID{org}, func(ctx context.Context, tx *db.Tx) error {
 		s = Statement{}
-		if s.Balance, err = Read(ctx, tx, org); err != nil {
+		w, err := readState(ctx, tx, org)
+		if err != nil {
 			return err
 		}
-		if s.Limits, err = ReadLimits(ctx, tx, org); err != nil {
+		s.Balance, s.Limits = w.Balance, w.limits()
+		version, err := CurrentRate(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if s.Rate, err = version.Rate(); err != nil {
 			return err
 		}
 		if err := tx.SelectContext(ctx, &s.Lines, `

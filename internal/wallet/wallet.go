@@ -116,13 +116,16 @@ func Read(ctx context.Context, tx *db.Tx, org uuid.UUID) (Balance, error) {
 	var b Balance
 	err := tx.GetContext(ctx, &b, `SELECT `+balanceColumns+` FROM wallets WHERE org_id = $1`, org)
 	if errors.Is(err, sql.ErrNoRows) {
-		return Balance{}, fault.New(fault.NotFound, "This organisation has no wallet.")
+		return Balance{}, errNoWallet()
 	}
 	if err != nil {
 		return Balance{}, fmt.Errorf("couldn't read the wallet: %w", err)
 	}
 	return b, nil
 }
+
+// errNoWallet is the answer about an organisation that has no wallet.
+func errNoWallet() error { return fault.New(fault.NotFound, "This organisation has no wallet.") }
 
 // Overview gives a wallet and its newest transactions, newest first, from one moment.
 func (l *Ledger) Overview(ctx context.Context, org uuid.UUID, recent int) (Balance, []Transaction, error) {

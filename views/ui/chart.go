@@ -3,12 +3,15 @@ package ui
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"slices"
 
 	"github.com/a-h/templ"
 	"github.com/go-analyze/charts/chartdraw"
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 // chartSize is how a chart is laid out, in units of its own; as long as it is about as wide as its place they are pixels.
@@ -26,9 +29,22 @@ var (
 // guides is how many lines go across, the base line among them.
 const guides = 4
 
-// picture draws the chart as SVG. Everything that the library draws is given a class, which it writes instead of a style
-// of its own: the policy refuses styles in a page, and the classes have the colours of both themes. What it would draw
-// without one (its grid) is left out, and drawn as lines.
+// drawnKept is how many pictures are kept. Those of ninety days have some 30 KB, so all of them take a few MB at most.
+const drawnKept = 128
+
+// drawn are the pictures that were drawn last, by everything that can be seen in them: the same figures are the same
+// picture, whoever asks, so none is ever out of date. Drawing one takes longer than reading its figures from the database.
+var drawn = newDrawn()
+
+func newDrawn() *lru.Cache[[sha256.Size]byte, []byte] {
+	cache, err := lru.New[[sha256.Size]byte, []byte](drawnKept)
+	if err != nil {
+		panic(err) // only a size below one is refused
+	}
+	return cache
+}
+
+// picture gives the chart as SVG.
 func (p ChartProps) picture(size chartSize) templ.Component {
 	return templ.ComponentFunc(func(_ context.Context, w io.Writer) error {
 		days := len(p.Days)
@@ -45,39 +61,79 @@ func (p ChartProps) picture(size chartSize) templ.Component {
 			return nil
 		}
 		step := guideStep(sums)
-		nothing := chartdraw.Style{ClassName: chartNothing}
-		axis := chartdraw.Style{ClassName: chartAxis, FontStyle: chartdraw.FontStyle{FontSize: 9}}
-		hidden := chartdraw.Hidden()
-		c := chartdraw.Chart{
-			Width: size.width, Height: size.height, Background: nothing, Canvas: nothing,
-			XAxis:          chartdraw.XAxis{Style: axis, TickStyle: axis, GridMajorStyle: hidden, GridMinorStyle: hidden},
-			YAxis:          chartdraw.YAxis{Style: axis, TickStyle: axis, GridMajorStyle: hidden, GridMinorStyle: hidden, Zero: chartdraw.GridLine{Style: hidden}},
-			YAxisSecondary: chartdraw.HideYAxis(),
-		}
-		c.Background.Padding = chartdraw.Box{Top: 12, Left: 4, Right: 4, Bottom: 4, IsSet: true}
-		for i := range int64(guides) {
-			at := float64(i * step)
-			c.YAxis.Ticks = append(c.YAxis.Ticks, chartdraw.Tick{Value: at, Label: p.Amount(i * step)})
-			c.Series = append(c.Series, chartdraw.ContinuousSeries{
-				XValues: []float64{0, float64(days)}, YValues: []float64{at, at}, Style: chartdraw.Style{ClassName: chartGuide},
-			})
-		}
-		c.XAxis.Ticks = p.dayTicks(size.labels)
-		// The sum of all parts is drawn first; each part below covers what it takes of it.
-		for _, l := range slices.Backward(p.Layers) {
-			c.Series = append(c.Series, steps(l.Shade, sums))
-			for j, v := range l.Values {
-				sums[j] -= v
+		key := p.seen(size, step)
+		svg, ok := drawn.Get(key)
+		if !ok {
+			var err error
+			if svg, err = p.draw(size, step, sums); err != nil {
+				return err
 			}
+			drawn.Add(key, svg)
 		}
-		var b bytes.Buffer
-		if err := c.Render(chartdraw.SVG, &b); err != nil {
-			return fmt.Errorf("couldn't draw the chart: %w", err)
-		}
-		// The words beside it are the image's; readers are not to stumble over its parts.
-		_, err := w.Write(bytes.Replace(b.Bytes(), []byte("<svg "), []byte(`<svg aria-hidden="true" focusable="false" `), 1))
+		_, err := w.Write(svg)
 		return err
 	})
+}
+
+// seen is a digest of all that draw makes its picture of.
+func (p ChartProps) seen(size chartSize, step int64) (key [sha256.Size]byte) {
+	var b []byte
+	add := func(n int64) { b = binary.BigEndian.AppendUint64(b, uint64(n)) } //nolint:gosec // any bits will do
+	word := func(s string) { add(int64(len(s))); b = append(b, s...) }
+	for _, n := range []int{size.width, size.height, size.labels, len(p.Days)} {
+		add(int64(n))
+	}
+	for _, day := range p.Days {
+		word(day)
+	}
+	for i := range int64(guides) {
+		add(i * step)
+		word(p.Amount(i * step))
+	}
+	for _, l := range p.Layers {
+		add(int64(l.Shade))
+		for _, v := range l.Values {
+			add(v)
+		}
+	}
+	return sha256.Sum256(b)
+}
+
+// draw draws the chart, whose parts add up to sums. Everything that the library draws is given a class, which it writes
+// instead of a style of its own: the policy refuses styles in a page, and the classes have the colours of both themes. What
+// it would draw without one (its grid) is left out, and drawn as lines.
+func (p ChartProps) draw(size chartSize, step int64, sums []int64) ([]byte, error) {
+	nothing := chartdraw.Style{ClassName: chartNothing}
+	axis := chartdraw.Style{ClassName: chartAxis, FontStyle: chartdraw.FontStyle{FontSize: 9}}
+	hidden := chartdraw.Hidden()
+	c := chartdraw.Chart{
+		Width: size.width, Height: size.height, Background: nothing, Canvas: nothing,
+		XAxis:          chartdraw.XAxis{Style: axis, TickStyle: axis, GridMajorStyle: hidden, GridMinorStyle: hidden},
+		YAxis:          chartdraw.YAxis{Style: axis, TickStyle: axis, GridMajorStyle: hidden, GridMinorStyle: hidden, Zero: chartdraw.GridLine{Style: hidden}},
+		YAxisSecondary: chartdraw.HideYAxis(),
+	}
+	c.Background.Padding = chartdraw.Box{Top: 12, Left: 4, Right: 4, Bottom: 4, IsSet: true}
+	for i := range int64(guides) {
+		at := float64(i * step)
+		c.YAxis.Ticks = append(c.YAxis.Ticks, chartdraw.Tick{Value: at, Label: p.Amount(i * step)})
+		c.Series = append(c.Series, chartdraw.ContinuousSeries{
+			XValues: []float64{0, float64(len(p.Days))}, YValues: []float64{at, at}, Style: chartdraw.Style{ClassName: chartGuide},
+		})
+	}
+	c.XAxis.Ticks = p.dayTicks(size.labels)
+	// The sum of all parts is drawn first; each part below covers what it takes of it.
+	for _, l := range slices.Backward(p.Layers) {
+		c.Series = append(c.Series, steps(l.Shade, sums))
+		for j, v := range l.Values {
+			sums[j] -= v
+		}
+	}
+	var b bytes.Buffer
+	if err := c.Render(chartdraw.SVG, &b); err != nil {
+		return nil, fmt.Errorf("couldn't draw the chart: %w", err)
+	}
+	// The words beside it are the image's; readers are not to stumble over its parts.
+	return bytes.Replace(b.Bytes(), []byte("<svg "), []byte(`<svg aria-hidden="true" focusable="false" `), 1), nil
 }
 
 // dayTicks are the days that are named: about as many as asked for, evenly, the last among them.
