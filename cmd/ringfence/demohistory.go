@@ -27,6 +27,7 @@ import (
 	"ringfence/internal/fault"
 	"ringfence/internal/knowledge"
 	"ringfence/internal/money"
+	"ringfence/internal/outgoing"
 	"ringfence/internal/payments"
 	"ringfence/internal/sandbox"
 	"ringfence/internal/telephony"
@@ -115,6 +116,7 @@ func (a *app) makeHistory(ctx context.Context, org uuid.UUID, balance money.Penc
 func (h *history) open(ctx context.Context, a *app) (err error) {
 	h.app = &app{
 		cfg: a.cfg, log: slog.New(slog.DiscardHandler), registry: prometheus.NewRegistry(), databaseURL: a.databaseURL, clock: h.past.Now,
+		outgoing: outgoing.New(nil, now),
 	}
 	if h.db, err = db.Open(ctx, a.databaseURL, db.Options{Now: h.past.Now, MaxConns: 4}); err != nil {
 		return err
