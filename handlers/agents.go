@@ -96,7 +96,7 @@ func (a *app) fillAgentForm(r *http.Request, v *visit, f *views.AgentForm) error
 	}
 	for _, c := range proven {
 		if c.State == telephony.CallerIDVerified {
-			f.CallerIDs = append(f.CallerIDs, views.AgentChoice{ID: c.ID.String(), Label: phoneText(c.PhoneNumber)})
+			f.CallerIDs = append(f.CallerIDs, views.AgentChoice{ID: c.ID.String(), Label: views.PhoneText(c.PhoneNumber)})
 		}
 	}
 	return nil
