@@ -232,7 +232,7 @@ func (a *app) showAgent(w http.ResponseWriter, r *http.Request, v *visit, status
 	for _, n := range numbers {
 		switch {
 		case !n.AgentID.Valid:
-			p.Numbers.Free = append(p.Numbers.Free, views.AgentChoice{ID: n.ID.String(), Label: n.PhoneNumber})
+			p.Numbers.Free = append(p.Numbers.Free, views.AgentChoice{ID: n.ID.String(), Label: views.PhoneText(n.PhoneNumber)})
 		case n.AgentID.UUID != agent.ID:
 			p.Numbers.Taken++
 		}
