@@ -81,6 +81,9 @@ export default {
       addBase({
         ':root': { ...variables(light), 'color-scheme': 'light dark' },
         '@media (prefers-color-scheme: dark)': { ':root': variables(dark) },
+        // What the reader has chosen counts more than what the device prefers.
+        ':root[data-theme="light"]': { ...variables(light), 'color-scheme': 'light' },
+        ':root[data-theme="dark"]': { ...variables(dark), 'color-scheme': 'dark' },
       }),
   ],
 }

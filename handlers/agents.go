@@ -96,7 +96,7 @@ func (a *app) fillAgentForm(r *http.Request, v *visit, f *views.AgentForm) error
 	}
 	for _, c := range proven {
 		if c.State == telephony.CallerIDVerified {
-			f.CallerIDs = append(f.CallerIDs, views.AgentChoice{ID: c.ID.String(), Label: phoneText(c.PhoneNumber)})
+			f.CallerIDs = append(f.CallerIDs, views.AgentChoice{ID: c.ID.String(), Label: views.PhoneText(c.PhoneNumber)})
 		}
 	}
 	return nil
@@ -232,7 +232,7 @@ func (a *app) showAgent(w http.ResponseWriter, r *http.Request, v *visit, status
 	for _, n := range numbers {
 		switch {
 		case !n.AgentID.Valid:
-			p.Numbers.Free = append(p.Numbers.Free, views.AgentChoice{ID: n.ID.String(), Label: n.PhoneNumber})
+			p.Numbers.Free = append(p.Numbers.Free, views.AgentChoice{ID: n.ID.String(), Label: views.PhoneText(n.PhoneNumber)})
 		case n.AgentID.UUID != agent.ID:
 			p.Numbers.Taken++
 		}

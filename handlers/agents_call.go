@@ -58,7 +58,7 @@ func (a *app) costTestCall(r *http.Request, v *visit, p *views.AgentPage) error 
 	switch {
 	case err == nil:
 		if p.Call.To != "" {
-			cost.To = phoneText(p.Call.To)
+			cost.To = views.PhoneText(p.Call.To)
 		}
 	case f.Kind == fault.Forbidden && p.Call.To == "": // there are only prices by destination
 		return nil
@@ -91,7 +91,7 @@ func (a *app) costTestCall(r *http.Request, v *visit, p *views.AgentPage) error 
 // placedCall is a call as the agent's page shows it.
 func placedCall(c telephony.Call) *views.PlacedCall {
 	return &views.PlacedCall{
-		ID: c.ID.String(), To: phoneText(c.Party), State: views.PlacedState(c.State), Note: c.Note, Over: c.State.Ended(), Seconds: c.Seconds, Amount: c.Amount,
+		ID: c.ID.String(), To: views.PhoneText(c.Party), State: views.PlacedState(c.State), Note: c.Note, Over: c.State.Ended(), Seconds: c.Seconds, Amount: c.Amount,
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"ringfence/internal/sandbox"
 	"ringfence/internal/telephony"
 	"ringfence/internal/wallet"
+	"ringfence/views"
 )
 
 // agentOptions are those of the site's agents; base is where the stand-ins are, empty where there are none.
@@ -125,10 +126,10 @@ func TestAgentPages(t *testing.T) {
 
 	n, id := s.newNumber(), strings.TrimPrefix(path, "/agents/")
 	page = b.get(path)
-	wantText(t, "the free number", page, "#number", n.PhoneNumber)
+	wantText(t, "the free number", page, "#number", views.PhoneText(n.PhoneNumber))
 	wantStatus(t, "linking", b.send(path, path+"/link", url.Values{"number": {n.ID.String()}}), http.StatusSeeOther)
 	page = b.get(path)
-	wantText(t, "linked", page, "#agent-number", n.PhoneNumber, "Unlink it")
+	wantText(t, "linked", page, "#agent-number", views.PhoneText(n.PhoneNumber), "Unlink it")
 	wantText(t, "still not callable", page, "#call-blocked", "does not have it yet")
 	seen = page.doc(t).Find("#agent-place [hx-get]").AttrOr("hx-get", "")
 	s.told(s.org, id)
@@ -138,7 +139,7 @@ func TestAgentPages(t *testing.T) {
 	if fresh.doc(t).Find("#agent-form").Length() != 0 {
 		t.Error("the live part takes away what somebody types")
 	}
-	wantText(t, "the list", b.get("/agents"), "#agents", "Ready", n.PhoneNumber)
+	wantText(t, "the list", b.get("/agents"), "#agents", "Ready", views.PhoneText(n.PhoneNumber))
 	if b.get(path).doc(t).Find("#agent-place [hx-get]").Length() != 0 {
 		t.Error("a ready agent is asked about again and again")
 	}
@@ -181,7 +182,7 @@ func TestAgentPages(t *testing.T) {
 
 	// Deleting.
 	question := path + "/delete"
-	wantText(t, "the question", b.get(question), "main", n.PhoneNumber, "Keep it without an agent", "Give it back", "Nights")
+	wantText(t, "the question", b.get(question), "main", views.PhoneText(n.PhoneNumber), "Keep it without an agent", "Give it back", "Nights")
 	for what, c := range map[string]struct {
 		form   url.Values
 		status int
@@ -203,7 +204,7 @@ func TestAgentPages(t *testing.T) {
 	}
 	res = b.send(question, question, url.Values{"then": {"link"}, "link_to": {other.ID.String()}})
 	wantStatus(t, "deleting", res, http.StatusSeeOther)
-	wantText(t, "the list", b.get(res.Header.Get("Location")), "main", "The agent was deleted", "Nights", n.PhoneNumber)
+	wantText(t, "the list", b.get(res.Header.Get("Location")), "main", "The agent was deleted", "Nights", views.PhoneText(n.PhoneNumber))
 	wantStatus(t, "the deleted one", b.get(path), http.StatusNotFound)
 	question = "/agents/" + other.ID.String() + "/delete"
 	res = b.send(question, question, url.Values{"then": {"release"}})
@@ -405,7 +406,7 @@ func TestCallerIDPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantText(t, "the live part", b.get(seen, "HX-Request", "true"), "body", "Verified", "may show this number")
-	wantText(t, "the list", b.get("/caller-ids"), "#caller-ids", handset, "Verified", "No agent")
+	wantText(t, "the list", b.get("/caller-ids"), "#caller-ids", views.PhoneText(handset), "Verified", "No agent")
 	agent := s.newAgent("Reception", true)
 	to := "/agents/" + agent.ID.String()
 	wantText(t, "what can be shown", b.get(to), "#caller_id", "+44 7400 123456")

@@ -11,7 +11,6 @@ import (
 	"ringfence/internal/auth"
 	"ringfence/internal/fault"
 	"ringfence/internal/telephony"
-	"ringfence/internal/wallet"
 	"ringfence/views"
 )
 
@@ -128,19 +127,11 @@ func shortenFilter(fields ...*string) {
 
 func phoneCall(c telephony.Call) views.PhoneCall {
 	return views.PhoneCall{
-		ID: c.ID.String(), Inbound: c.Direction == telephony.InboundCall, State: views.CallState(c.State), Ours: phoneText(c.OurNumber), Party: partyText(c.Party),
+		ID: c.ID.String(), Inbound: c.Direction == telephony.InboundCall, State: views.CallState(c.State), Ours: views.PhoneText(c.OurNumber), Party: views.PhoneText(c.Party),
 		Agent: c.AgentName, AgentID: idText(c.AgentID.UUID), Seconds: c.Seconds, Ceiling: c.Ceiling, Cost: c.Amount, Held: c.Held,
 		Lookups: c.Lookups, LookupsCost: c.LookupsAmount, Note: c.Note, Hanging: c.HangupAt != nil, At: c.CreatedAt, Started: c.StartedAt, Ended: c.EndedAt,
 		ReportedAt: c.ReportedAt, ErasedAt: c.ErasedAt,
 	}
-}
-
-// partyText writes the other side's number as people read it; one that is no number, such as one that was masked, as it is.
-func partyText(party string) string {
-	if _, err := wallet.ParseDestination(party); err != nil {
-		return party
-	}
-	return phoneText(party)
 }
 
 // bySomebody says who did something; nothing where it was nobody but us.
@@ -163,7 +154,7 @@ func mayCall(who auth.Identity) error {
 func (a *app) fillPlace(r *http.Request, v *visit, agents []telephony.Agent, p *views.CallsPage) error {
 	for _, agent := range agents {
 		if agent.Ready() && agent.NumberID.Valid {
-			p.Callers = append(p.Callers, views.AgentChoice{ID: agent.ID.String(), Label: agent.Name + ", " + phoneText(agent.PhoneNumber.String)})
+			p.Callers = append(p.Callers, views.AgentChoice{ID: agent.ID.String(), Label: agent.Name + ", " + views.PhoneText(agent.PhoneNumber.String)})
 		}
 	}
 	if p.Form.Key == "" {

@@ -420,7 +420,13 @@ func TestPrivacy(t *testing.T) {
 		wantStatus(t, bad, res, http.StatusUnprocessableEntity)
 		wantText(t, bad, res, "#days-error", "from 1 to 3,650")
 	}
-	wantStatus(t, "30 days", b.send(path, path, url.Values{"days": {" 30 "}}), http.StatusSeeOther)
+	for _, mean := range []string{"", "31"} { // fewer days erase for good, so they are asked for twice, and the same both times
+		res := b.send(path, path, url.Values{"days": {" 30 "}, "shorter": {mean}})
+		wantStatus(t, "not meant yet", res, http.StatusUnprocessableEntity)
+		wantText(t, "not meant yet", res, "#shorter", "more than 30 days ago is erased")
+		wantText(t, "not meant yet", b.get(path), "#kept", "90 days")
+	}
+	wantStatus(t, "30 days", b.send(path, path, url.Values{"days": {" 30 "}, "shorter": {"30"}}), http.StatusSeeOther)
 	wantText(t, "30 days", b.get(path+"?done=saved"), "main", "kept for 30 days from now on")
 	if n := s.count(`SELECT count(*) FROM audit_log WHERE action = 'retention.set' AND org_id = $1 AND actor LIKE 'user:%'`, s.org); n != 1 {
 		t.Errorf("it is in the audit log %d times", n)

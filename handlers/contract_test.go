@@ -503,7 +503,7 @@ func TestReference(t *testing.T) {
 	})
 	owner := s.as("owner@harbour.example")
 	wantText(t, "signed in", owner.get("/api/docs"), `nav[aria-label="Main"]`, "Wallet")
-	if owner.get("/settings").doc(t).Find(`#keys a[href="/api/docs"]`).Length() != 1 {
+	if owner.get("/settings/keys").doc(t).Find(`#keys a[href="/api/docs"]`).Length() != 1 {
 		t.Error("the settings do not lead to the reference")
 	}
 }

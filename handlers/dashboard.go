@@ -101,7 +101,7 @@ func (a *app) glance(ctx context.Context, v *visit, p *views.DashboardPage) (cal
 	answers := map[uuid.UUID][]string{}
 	for i, agent := range agents {
 		shown := phoneAgent(agent)
-		shown.Number = phoneText(shown.Number)
+		shown.Number = views.PhoneText(shown.Number)
 		if agent.NumberID.Valid {
 			answers[agent.NumberID.UUID] = append(answers[agent.NumberID.UUID], agent.Name)
 			p.Agents.Linked = cmp.Or(p.Agents.Linked, shown.ID)
@@ -123,7 +123,7 @@ func (a *app) glance(ctx context.Context, v *visit, p *views.DashboardPage) (cal
 	p.Numbers.Leaving = had.ByState[telephony.NumberReleasing]
 	for _, n := range had.List {
 		shown := phoneNumber(n, answers[n.ID])
-		shown.Number = phoneText(shown.Number)
+		shown.Number = views.PhoneText(shown.Number)
 		p.Numbers.List = append(p.Numbers.List, shown)
 	}
 	return under.Called

@@ -128,7 +128,7 @@ func (a *app) removeFactor(w http.ResponseWriter, r *http.Request, v *visit) err
 	if err := a.Auth.RemoveFactor(r.Context(), v.who, r.PostForm.Get("code")); err != nil {
 		return a.codeRefused(w, r, v, views.FactorRemove, err)
 	}
-	http.Redirect(w, r, "/settings?done=factor-off", http.StatusSeeOther)
+	http.Redirect(w, r, securityPath+"?done=factor-off", http.StatusSeeOther)
 	return nil
 }
 

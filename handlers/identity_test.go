@@ -229,7 +229,7 @@ func TestOrganisationSwitcher(t *testing.T) {
 	}
 	quote := url.Values{"amount": {"50"}, "currency": {"gbp"}, "csrf_token": {stale}}
 	wantStatus(t, "a form of the organisation before", b.post("/wallet/quote", quote), http.StatusForbidden)
-	if doc := b.get("/settings").doc(t); doc.Find("#keys").Length() != 0 {
+	if doc := b.get("/settings/keys").doc(t); doc.Find("#keys, #key-name").Length() != 0 || doc.Find("#no-keys").Length() != 1 {
 		t.Error("a viewer manages keys")
 	}
 	wantStatus(t, "a viewer's key", b.send("/settings", "/settings/keys", url.Values{"name": {"x"}, "scopes": {"wallet:read"}}), http.StatusForbidden)
@@ -250,7 +250,7 @@ func TestKeysPage(t *testing.T) {
 	secret := res.doc(t).Find("#new-key-value").Text()
 	ask := func(key string) reply { return s.browser().get("/api/v1/wallet", "Authorization", "Bearer "+key) }
 	wantStatus(t, "use", ask(secret), http.StatusOK)
-	if again := b.get("/settings"); strings.Contains(again.body, secret) || !strings.Contains(again.body, "Till") {
+	if again := b.get("/settings/keys"); strings.Contains(again.body, secret) || !strings.Contains(again.body, "Till") {
 		t.Error("the key is shown again, or not listed")
 	}
 	res = b.send("/settings", "/settings/keys", url.Values{"name": {"Caller"}, "scopes": {"calls:write"}})
@@ -259,7 +259,7 @@ func TestKeysPage(t *testing.T) {
 	if !strings.Contains(narrow.body, "wallet:read") || narrow.Header.Get("Content-Type") != "application/problem+json" {
 		t.Errorf("not told what is missing: %s", narrow.body)
 	}
-	revoke := b.get("/settings").doc(t).Find(`form[action$="/revoke"]`).Last().AttrOr("action", "")
+	revoke := b.get("/settings/keys").doc(t).Find(`form[action$="/revoke"]`).Last().AttrOr("action", "")
 	foreign := s.as("owner@second.example")
 	wantStatus(t, "another's key", foreign.send("/settings", revoke, nil), http.StatusNotFound)
 	wantStatus(t, "no id", b.send("/settings", "/settings/keys/x/revoke", nil), http.StatusNotFound)
@@ -343,7 +343,7 @@ func TestSupabasePages(t *testing.T) {
 	if c := b.cookie(); len(c.Value) > 1000 {
 		t.Errorf("the cookie has %d bytes: what does it carry?", len(c.Value))
 	}
-	if res := b.get("/settings"); !strings.Contains(res.body, "kept by your sign-in provider") || strings.Contains(res.body, `action="/settings/password"`) {
+	if res := b.get("/settings/security"); !strings.Contains(res.body, "kept by your sign-in provider") || strings.Contains(res.body, `action="/settings/password"`) {
 		t.Error("the password form is offered")
 	}
 	wantStatus(t, "password", b.send("/settings", "/settings/password", url.Values{"current": {password}, "password": {"a fresh start, today"}}), http.StatusConflict)

@@ -124,13 +124,13 @@ func (a *app) fillCompose(r *http.Request, v *visit, p *views.MessagesPage) erro
 	}
 	p.Meta, p.CanSend, p.From = a.meta(r, v, "Messages"), v.who.CanPay(), a.Messages.From()
 	if p.From != "" {
-		p.Senders = []views.AgentChoice{{ID: "", Label: p.From + ", which all share"}}
-		p.Own = []views.AgentChoice{{ID: p.From, Label: p.From + ", which all share"}}
+		p.Senders = []views.AgentChoice{{ID: "", Label: views.PhoneText(p.From) + ", which all share"}}
+		p.Own = []views.AgentChoice{{ID: p.From, Label: views.PhoneText(p.From) + ", which all share"}}
 	}
 	for _, n := range own {
-		p.Own = append(p.Own, views.AgentChoice{ID: n.PhoneNumber, Label: phoneText(n.PhoneNumber)})
+		p.Own = append(p.Own, views.AgentChoice{ID: n.PhoneNumber, Label: views.PhoneText(n.PhoneNumber)})
 		if n.Sends {
-			p.Senders = append(p.Senders, views.AgentChoice{ID: n.PhoneNumber, Label: phoneText(n.PhoneNumber) + ", yours"})
+			p.Senders = append(p.Senders, views.AgentChoice{ID: n.PhoneNumber, Label: views.PhoneText(n.PhoneNumber) + ", yours"})
 		}
 	}
 	if p.From == "" && len(p.Senders) == 1 { // there is nothing to choose
@@ -236,7 +236,7 @@ func (a *app) conversationPage(w http.ResponseWriter, r *http.Request, v *visit)
 	if !text(t).Talk && !t.Inbound {
 		return fault.New(fault.NotFound, "This person was erased, so there is no conversation with them any more.")
 	}
-	p := views.ConversationPage{With: partyText(t.Party), About: t.ID.String(), CanAnswer: text(t).Talk}
+	p := views.ConversationPage{With: t.Party, About: t.ID.String(), CanAnswer: text(t).Talk}
 	p.Form = views.MessageForm{To: t.Party, Sender: t.Ours, Conversation: t.ID.String()}
 	before, err := uuid.Parse(r.URL.Query().Get("before"))
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"ringfence/internal/audit"
 	"ringfence/internal/auth"
 	"ringfence/internal/telephony"
+	"ringfence/views"
 )
 
 // compose sends the form of a page with texts, with the keys that the page has.
@@ -70,7 +71,7 @@ func TestMessagesPage(t *testing.T) {
 	page := b.get("/messages")
 	wantStatus(t, "empty", page, http.StatusOK)
 	wantText(t, "empty", page, "#messages", "No texts yet")
-	wantText(t, "empty", page, "#compose", "Sent from "+twilioSender, "charged when it is handed to the network")
+	wantText(t, "empty", page, "#compose", "Sent from "+views.PhoneText(twilioSender), "charged when it is handed to the network")
 
 	// What it would cost, while it is typed.
 	token := page.doc(t).Find(`#compose-form input[name="csrf_token"]`).AttrOr("value", "")
@@ -88,8 +89,8 @@ func TestMessagesPage(t *testing.T) {
 	wantStatus(t, "sent", res, http.StatusSeeOther)
 	to := res.Header.Get("Location")
 	after := b.get(to)
-	wantText(t, "sent", after, "#done", "on its way", "+447400123456")
-	wantText(t, "sent", after, "#messages", "+447400123456", "See you <b>tomorrow</b>", "Sent", "£0.10", "1 segment")
+	wantText(t, "sent", after, "#done", "on its way", "+44 7400 123456")
+	wantText(t, "sent", after, "#messages", "+44 7400 123456", "See you <b>tomorrow</b>", "Sent", "£0.10", "1 segment")
 	if again := b.compose(page, "+44 7400 123456", "See you <b>tomorrow</b>", "HX-Request", "true"); again.Header.Get("HX-Redirect") != to {
 		t.Errorf("the same form again leads to %q, not %q", again.Header.Get("HX-Redirect"), to)
 	}
@@ -97,7 +98,7 @@ func TestMessagesPage(t *testing.T) {
 		t.Errorf("after one text the balance is %d", n)
 	}
 	detail := b.get(after.doc(t).Find("#messages a").First().AttrOr("href", ""))
-	wantText(t, "detail", detail, "main", "Text to +447400123456", "Sent", "£0.10", "1 segment", "SM")
+	wantText(t, "detail", detail, "main", "Text to +44 7400 123456", "Sent", "£0.10", "1 segment", "SM")
 	paid := b.get(detail.doc(t).Find("#paid-by").AttrOr("href", ""))
 	wantStatus(t, "what it was paid by", paid, http.StatusOK)
 	wantText(t, "what it was paid by", paid, "main", "£0.10", "Text to +44•••••••456")

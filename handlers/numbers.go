@@ -301,7 +301,7 @@ func (a *app) numberPage(w http.ResponseWriter, r *http.Request, v *visit) error
 	if p.Number.Price, err = a.numberHeld(r.Context(), v.who.OrgID, n); err != nil {
 		return err
 	}
-	p.Meta = a.meta(r, v, "Number "+n.PhoneNumber)
+	p.Meta = a.meta(r, v, "Number "+views.PhoneText(n.PhoneNumber))
 	p.Meta.RefreshSeconds = p.RefreshSeconds()
 	if isFragment(r) {
 		return a.render(w, r, http.StatusOK, views.NumberStatus(p))

@@ -84,7 +84,7 @@ func (a *app) cost(ctx context.Context, q wallet.HoldRequest) (*views.CostAnswer
 		if err != nil {
 			return nil, err
 		}
-		c.What.Destination, c.Place = phoneText(to), placeOf(strings.TrimPrefix(to, "+"))
+		c.What.Destination, c.Place = views.PhoneText(to), placeOf(strings.TrimPrefix(to, "+"))
 	}
 	if c.NotOffered != "" {
 		return c, nil
@@ -282,15 +282,6 @@ func placeOf(prefix string) string {
 		return "International numbers" // such as +800
 	}
 	return display.English.Regions().Name(parsed)
-}
-
-// phoneText is a number as people read it: +44 7400 123456. What is no number stays as it is.
-func phoneText(e164 string) string {
-	n, err := phonenumbers.Parse(e164, "")
-	if err != nil {
-		return e164
-	}
-	return phonenumbers.Format(n, phonenumbers.INTERNATIONAL)
 }
 
 // numberWith is some number that begins with the digits, as far as one can be found.

@@ -25,7 +25,7 @@ func (a *app) showPrivacy(w http.ResponseWriter, r *http.Request, v *visit, stat
 		return err
 	}
 	p.Kept, p.Most, p.Default = days, telephony.MaxRetentionDays, telephony.DefaultRetentionDays
-	if p.DaysError == "" {
+	if p.DaysError == "" && p.Shorter == 0 {
 		p.Days = strconv.Itoa(days)
 	}
 	p.Meta, p.CanChange = a.meta(r, v, "Privacy"), v.who.Role == auth.RoleOwner
@@ -41,7 +41,7 @@ func mayForget(who auth.Identity) error {
 	return fault.New(fault.Forbidden, "Your role is "+string(who.Role)+", so you cannot change how long words are kept, nor have anybody erased. Ask an owner of "+who.OrgName+".")
 }
 
-// saveRetention stores for how many days words are kept.
+// saveRetention stores for how many days words are kept. Fewer than now erase what is older, so an owner says twice that they mean it.
 func (a *app) saveRetention(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if err := mayForget(v.who); err != nil {
 		return err
@@ -50,6 +50,13 @@ func (a *app) saveRetention(w http.ResponseWriter, r *http.Request, v *visit) er
 	days, err := strconv.Atoi(raw)
 	if err != nil {
 		days = 0 // which is refused with what may be
+	}
+	kept, err := a.Calls.Retention(r.Context(), v.who.OrgID)
+	if err != nil {
+		return err
+	}
+	if days > 0 && days < kept && r.PostForm.Get("shorter") != strconv.Itoa(days) {
+		return a.showPrivacy(w, r, v, answerTo(fault.Invalid).status, views.PrivacyPage{Days: typed(raw), Shorter: days})
 	}
 	err = a.Calls.SetRetention(r.Context(), v.who.OrgID, days, v.who.Actor())
 	if f := fault.As(err); f != nil && f.Field == "days" {

@@ -186,7 +186,9 @@ func table() []Route {
 		{"GET", auditPath + ".csv", Operator, (*app).opsAuditCSV},
 		{"GET", auditPath + "/{id}", Operator, (*app).opsAuditRow},
 
-		{"GET", "/settings", Person, (*app).settings},
+		{"GET", settingsPath, Person, (*app).settings},
+		{"POST", "/settings/theme", Person, (*app).setTheme},
+		{"GET", securityPath, Person, (*app).security},
 		{"POST", "/settings/password", Person, (*app).changePassword},
 		{"POST", "/settings/organisation", Person, (*app).switchOrganisation},
 		{"GET", "/settings/second-factor", Person, (*app).factorSettings},
@@ -218,8 +220,9 @@ func table() []Route {
 		{"POST", webhooksPath + "/{id}/remove", Session, (*app).removeWebhook},
 		{"GET", deliveriesPath + "/{id}", Session, (*app).deliveryPage},
 		{"POST", deliveriesPath + "/{id}/resend", Session, (*app).resendWebhook},
-		{"POST", "/settings/keys", Session, (*app).createKey},
-		{"POST", "/settings/keys/{id}/revoke", Session, (*app).revokeKey},
+		{"GET", keysPath, Session, (*app).keys},
+		{"POST", keysPath, Session, (*app).createKey},
+		{"POST", keysPath + "/{id}/revoke", Session, (*app).revokeKey},
 
 		{"GET", "/api/v1/wallet", RequireAuthOrDev, (*app).apiWallet},
 		{"GET", "/api/v1/messages", RequireAuthOrDev, (*app).apiMessages},

@@ -350,6 +350,8 @@ func matrix(f fixture) map[string]rule {
 		},
 
 		"GET /settings":                               person,
+		"GET /settings/security":                      person,
+		"POST /settings/theme":                        {status: [callers]int{303, 303, 303, 303, 303, 303, 403}, form: url.Values{"theme": {"dark"}}},
 		"POST /settings/password":                     {status: [callers]int{303, 422, 422, 422, 422, 422, 403}, form: url.Values{"current": {"wrong"}}, counts: true},
 		"POST /settings/organisation":                 {status: [callers]int{303, 303, 303, 303, 404, 404, 403}, form: url.Values{"org_id": {"{org}"}}},
 		"GET /settings/second-factor":                 person,
@@ -403,6 +405,7 @@ func matrix(f fixture) map[string]rule {
 		"POST /settings/webhook-deliveries/{id}/resend": {
 			status: [callers]int{303, 403, 403, 303, 403, 404, 403}, id: deliveryID, table: "webhook_deliveries", again: f.keepWebhook,
 		},
+		"GET /settings/keys": pages(303, 200, 200, 200, 403, 200, 403),
 		"POST /settings/keys": {
 			status: [callers]int{303, 403, 403, 200, 403, 200, 403}, form: url.Values{"name": {"Till"}, "scopes": {"wallet:read"}},
 		},

@@ -106,7 +106,7 @@ func (a *app) identify(r *http.Request, v *visit) error {
 
 // meta is what every page has in common.
 func (a *app) meta(r *http.Request, v *visit, title string) views.PageMeta {
-	m := views.PageMeta{Title: title, Path: r.URL.Path, Assets: a.assets}
+	m := views.PageMeta{Title: title, Path: r.URL.Path, Assets: a.assets, Theme: a.theme(r)}
 	if v.session != nil {
 		m.CSRFToken = formToken(v.value(valueCSRF))
 	}

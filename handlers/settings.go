@@ -18,28 +18,51 @@ var done = map[string]string{
 	"key":        "The key was revoked. Programs that use it are refused from now on.",
 }
 
-// settings is the page about one's own account and the organisation's keys.
-func (a *app) settings(w http.ResponseWriter, r *http.Request, v *visit) error {
-	return a.showSettings(w, r, v, http.StatusOK, views.SettingsPage{Notice: done[r.URL.Query().Get("done")]})
-}
+const (
+	settingsPath = "/settings"
+	securityPath = "/settings/security"
+	keysPath     = "/settings/keys"
+)
 
-// showSettings answers with the whole page around the forms as given.
-func (a *app) showSettings(w http.ResponseWriter, r *http.Request, v *visit, status int, p views.SettingsPage) error {
-	ctx := r.Context()
-	f, err := a.Auth.FactorOf(ctx, v.who.UserID)
-	if err != nil {
-		return err
-	}
-	p.FactorOn, p.RecoveryLeft, p.FactorRequired = f.Confirmed, f.RecoveryLeft, a.OperatorsNeedFactor && v.who.Operator
-	orgs, err := a.Auth.Memberships(ctx, v.who.UserID)
+// settings is the first page of the settings: where one works, and in which colours.
+func (a *app) settings(w http.ResponseWriter, r *http.Request, v *visit) error {
+	p := views.SettingsPage{Notice: done[r.URL.Query().Get("done")], Meta: a.meta(r, v, "Settings")}
+	orgs, err := a.Auth.Memberships(r.Context(), v.who.UserID)
 	if err != nil {
 		return err
 	}
 	for _, m := range orgs {
 		p.Organisations = append(p.Organisations, views.Organisation{ID: m.OrgID.String(), Name: m.Name, Role: string(m.Role), Current: m.OrgID == v.who.OrgID})
 	}
+	return a.render(w, r, http.StatusOK, views.Settings(p))
+}
+
+// security is the page about how one signs in.
+func (a *app) security(w http.ResponseWriter, r *http.Request, v *visit) error {
+	return a.showSecurity(w, r, v, http.StatusOK, views.SecurityPage{Notice: done[r.URL.Query().Get("done")]})
+}
+
+// showSecurity answers with the whole page around the form as given.
+func (a *app) showSecurity(w http.ResponseWriter, r *http.Request, v *visit, status int, p views.SecurityPage) error {
+	f, err := a.Auth.FactorOf(r.Context(), v.who.UserID)
+	if err != nil {
+		return err
+	}
+	p.FactorOn, p.RecoveryLeft, p.FactorRequired = f.Confirmed, f.RecoveryLeft, a.OperatorsNeedFactor && v.who.Operator
+	p.PasswordHere = v.who.Local
+	p.Meta = a.meta(r, v, "Security")
+	return a.render(w, r, status, views.Security(p))
+}
+
+// keys is the page of the organisation's API keys.
+func (a *app) keys(w http.ResponseWriter, r *http.Request, v *visit) error {
+	return a.showKeys(w, r, v, http.StatusOK, views.KeysPage{Notice: done[r.URL.Query().Get("done")]})
+}
+
+// showKeys answers with the whole page around the form as given. Only owners see the keys.
+func (a *app) showKeys(w http.ResponseWriter, r *http.Request, v *visit, status int, p views.KeysPage) error {
 	if v.who.Role == auth.RoleOwner {
-		keys, err := a.Auth.OrgKeys(ctx, v.who)
+		keys, err := a.Auth.OrgKeys(r.Context(), v.who)
 		if err != nil {
 			return err
 		}
@@ -49,7 +72,7 @@ func (a *app) showSettings(w http.ResponseWriter, r *http.Request, v *visit, sta
 				CreatedAt: k.CreatedAt, LastUsedAt: k.LastUsedAt, Revoked: !k.RevokedAt.IsZero(),
 			})
 		}
-		p.ManagesKeys = true
+		p.Manages = true
 		chosen := p.KeyForm.Scopes
 		p.KeyForm.Scopes = nil
 		for _, name := range auth.ScopeNames {
@@ -58,16 +81,15 @@ func (a *app) showSettings(w http.ResponseWriter, r *http.Request, v *visit, sta
 			})
 		}
 	}
-	p.PasswordHere = v.who.Local
-	p.Meta = a.meta(r, v, "Settings")
-	return a.render(w, r, status, views.Settings(p))
+	p.Meta = a.meta(r, v, "API keys")
+	return a.render(w, r, status, views.Keys(p))
 }
 
 // changePassword takes the old password and a new one, and ends all other sessions.
 func (a *app) changePassword(w http.ResponseWriter, r *http.Request, v *visit) error {
 	err := a.Auth.ChangePassword(r.Context(), v.who, r.PostForm.Get("current"), r.PostForm.Get("password"), v.address)
 	if f := fault.As(err); f != nil {
-		p := views.SettingsPage{}
+		p := views.SecurityPage{}
 		switch {
 		case f.Field == "current":
 			p.CurrentError = f.Public
@@ -81,9 +103,9 @@ func (a *app) changePassword(w http.ResponseWriter, r *http.Request, v *visit) e
 		default:
 			return err
 		}
-		return a.showSettings(w, r, v, answerTo(f.Kind).status, p)
+		return a.showSecurity(w, r, v, answerTo(f.Kind).status, p)
 	}
-	http.Redirect(w, r, "/settings?done=password", http.StatusSeeOther)
+	http.Redirect(w, r, securityPath+"?done=password", http.StatusSeeOther)
 	return nil
 }
 
@@ -127,9 +149,9 @@ func (a *app) createKey(w http.ResponseWriter, r *http.Request, v *visit) error 
 		default:
 			return err
 		}
-		return a.showSettings(w, r, v, answerTo(f.Kind).status, views.SettingsPage{KeyForm: form})
+		return a.showKeys(w, r, v, answerTo(f.Kind).status, views.KeysPage{KeyForm: form})
 	}
-	return a.showSettings(w, r, v, http.StatusOK, views.SettingsPage{NewKey: secret, NewKeyName: k.Name})
+	return a.showKeys(w, r, v, http.StatusOK, views.KeysPage{NewKey: secret, NewKeyName: k.Name})
 }
 
 // revokeKey ends an API key.
@@ -141,6 +163,6 @@ func (a *app) revokeKey(w http.ResponseWriter, r *http.Request, v *visit) error 
 	if err := a.Auth.RevokeOrgKey(r.Context(), v.who, id); err != nil {
 		return err
 	}
-	http.Redirect(w, r, "/settings?done=key", http.StatusSeeOther)
+	http.Redirect(w, r, keysPath+"?done=key", http.StatusSeeOther)
 	return nil
 }

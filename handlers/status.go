@@ -63,6 +63,7 @@ func (a *app) status(w http.ResponseWriter, r *http.Request, v *visit) error {
 		p.Components = append(p.Components, shown)
 	}
 	w.Header().Set("Cache-Control", statusCache)
+	w.Header().Add("Vary", "Cookie") // for the colours
 	return a.render(w, r, http.StatusOK, views.Status(p))
 }
 

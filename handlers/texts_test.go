@@ -9,6 +9,7 @@ import (
 
 	"ringfence/internal/auth"
 	"ringfence/internal/telephony"
+	"ringfence/views"
 )
 
 // ownToken is the token of the account that a number is in.
@@ -40,7 +41,7 @@ func TestTextsFromOwnNumber(t *testing.T) {
 	b := s.as("owner@harbour.example")
 	n := s.newNumber()
 	page := b.get("/messages")
-	wantText(t, "the choice", page, "#sender", twilioSender+", which all share", "yours")
+	wantText(t, "the choice", page, "#sender", views.PhoneText(twilioSender)+", which all share", "yours")
 	form := url.Values{"to": {"+447400123456"}, "body": {"Your appointment 🦷 is tomorrow"}, "sender": {n.PhoneNumber}}
 	for _, name := range []string{"csrf_token", "key"} {
 		form.Set(name, page.doc(t).Find(`#compose-form input[name="`+name+`"]`).AttrOr("value", ""))
@@ -64,9 +65,9 @@ func TestTextsFromOwnNumber(t *testing.T) {
 	own := s.ownToken(n)
 	wantStatus(t, "inbound", b.post(sms, inbound, "X-Twilio-Signature", signTwilioWith(own, "http://127.0.0.1:8080"+sms, inbound)), http.StatusOK)
 	page = b.get("/messages")
-	wantText(t, "both", page, "#messages tbody", "From +447400123456", "See you <i>then</i>", "Came in", "Free", "To +447400123456", "£0.10")
+	wantText(t, "both", page, "#messages tbody", "From +44 7400 123456", "See you <i>then</i>", "Came in", "Free", "To +44 7400 123456", "£0.10")
 	one := b.get(page.doc(t).Find("#messages tbody a").First().AttrOr("href", ""))
-	wantText(t, "what came in", one, "main", "Text from +447400123456", "See you <i>then</i>", "1 picture or files came with it")
+	wantText(t, "what came in", one, "main", "Text from +44 7400 123456", "See you <i>then</i>", "1 picture or files came with it")
 	talk := b.get(one.doc(t).Find("#conversation").AttrOr("href", ""))
 	wantText(t, "the conversation", talk, "#conversation li:first-child", "You wrote", "🦷")
 	wantText(t, "the conversation", talk, "#conversation li:last-child", "They wrote", "See you <i>then</i>")

@@ -87,7 +87,7 @@ func historyFilter(q url.Values) (views.TransactionFilter, wallet.HistoryFilter)
 	shown := views.TransactionFilter{
 		From: strings.TrimSpace(q.Get("from")), To: strings.TrimSpace(q.Get("to")), Kind: views.TransactionKind(q.Get("kind")), Text: strings.TrimSpace(q.Get("q")),
 	}
-	f := wallet.HistoryFilter{Sort: wallet.Sort(shown.Kind), Text: shown.Text}
+	f := wallet.HistoryFilter{Sort: wallet.Sort(shown.Kind), Text: asKept(shown.Text)}
 	f.From, shown.FromError = historyDay(shown.From)
 	f.To, shown.ToError = historyDay(shown.To)
 	if err := f.Check(); err != nil {
@@ -207,6 +207,15 @@ func csvLine(l wallet.Line) []string {
 		l.At.UTC().Format(time.RFC3339), strconv.FormatInt(l.Seq, 10), string(l.Sort()), csvText(l.Description), csvText(l.Reference),
 		amount, amountPence, after, afterPence, debt, debtPence, l.ID.String(),
 	}
+}
+
+// asKept writes a phone number that was copied from a page as descriptions have it, and leaves all else.
+func asKept(typed string) string {
+	digits, plus := strings.CutPrefix(typed, "+")
+	if !plus || strings.Trim(digits, "0123456789 -()") != "" {
+		return typed
+	}
+	return "+" + strings.NewReplacer(" ", "", "-", "", "(", "", ")", "").Replace(digits)
 }
 
 // csvText keeps a spreadsheet from taking text for a formula

@@ -323,7 +323,7 @@ func (a *app) openHolds(ctx context.Context, org uuid.UUID) (list []views.Hold, 
 	}
 	for _, h := range holds {
 		shown := views.Hold{
-			ID: h.ID.String(), Kind: views.TransactionKind(h.Action), Quantity: h.Quantity, Destination: phoneText(h.Destination), Amount: h.Amount, At: h.CreatedAt,
+			ID: h.ID.String(), Kind: views.TransactionKind(h.Action), Quantity: h.Quantity, Destination: views.PhoneText(h.Destination), Amount: h.Amount, At: h.CreatedAt,
 		}
 		if h.State == wallet.HoldOpen {
 			shown.ExpiresAt = h.ExpiresAt

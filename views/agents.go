@@ -127,7 +127,7 @@ func (a PhoneAgent) sentence() string {
 }
 
 // number is its number in words.
-func (a PhoneAgent) number() string { return cmp.Or(a.Number, "No number") }
+func (a PhoneAgent) number() string { return cmp.Or(ui.PhoneText(a.Number), "No number") }
 
 // AgentsPage is the list of agents.
 type AgentsPage struct {

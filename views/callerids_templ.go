@@ -362,9 +362,9 @@ func callerIDsCard(p CallerIDsPage) templ.Component {
 									return templ_7745c5c3_Err
 								}
 								var templ_7745c5c3_Var17 string
-								templ_7745c5c3_Var17, templ_7745c5c3_Err = templ.JoinStringErrs(c.Number)
+								templ_7745c5c3_Var17, templ_7745c5c3_Err = templ.JoinStringErrs(ui.PhoneText(c.Number))
 								if templ_7745c5c3_Err != nil {
-									return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/callerids.templ`, Line: 61, Col: 124}
+									return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/callerids.templ`, Line: 61, Col: 138}
 								}
 								_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var17))
 								if templ_7745c5c3_Err != nil {
@@ -560,7 +560,7 @@ func CallerID(p CallerIDPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = ui.PageHeader(ui.PageHeaderProps{Title: p.Number.Number}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = ui.PageHeader(ui.PageHeaderProps{Title: ui.PhoneText(p.Number.Number), Copy: p.Number.Number, CopyLabel: "Copy the number"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -58,6 +58,10 @@ func (c ScopeChoice) words() string {
 		return "Hold and spend money"
 	case "messages:write":
 		return "Send texts"
+	case "messages:read":
+		return "See texts"
+	case "calls:read":
+		return "See calls"
 	case "calls:write":
 		return "Make calls"
 	case "numbers:read":
@@ -85,8 +89,16 @@ type KeyForm struct {
 	Scopes                 []ScopeChoice
 }
 
-// SettingsPage is the model of the settings.
+// SettingsPage is the model of the first page of the settings.
 type SettingsPage struct {
+	Meta PageMeta
+	// Notice says what was done a moment ago.
+	Notice        string
+	Organisations []Organisation
+}
+
+// SecurityPage is the model of how somebody signs in.
+type SecurityPage struct {
 	Meta PageMeta
 	// Notice says what was done a moment ago.
 	Notice string
@@ -98,13 +110,17 @@ type SettingsPage struct {
 	FactorOn       bool
 	FactorRequired bool
 	RecoveryLeft   int
+}
 
-	Organisations []Organisation
-
-	// ManagesKeys is for owners.
-	ManagesKeys bool
-	Keys        []APIKey
-	KeyForm     KeyForm
+// KeysPage is the model of the organisation's API keys.
+type KeysPage struct {
+	Meta PageMeta
+	// Notice says what was done a moment ago.
+	Notice string
+	// Manages is for owners; nobody else sees the keys.
+	Manages bool
+	Keys    []APIKey
+	KeyForm KeyForm
 	// NewKey is a key that was made just now: it is shown this once.
 	NewKey, NewKeyName string
 }

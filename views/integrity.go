@@ -35,7 +35,7 @@ func (s Stray) what() string {
 	if s.Number == "" {
 		return "Subaccount " + s.ID
 	}
-	return s.Number
+	return ui.PhoneText(s.Number)
 }
 
 func (s Stray) href() string {

@@ -270,9 +270,9 @@ func numbersForOps(caption string, list []PhoneNumber) templ.Component {
 							return templ_7745c5c3_Err
 						}
 						var templ_7745c5c3_Var13 string
-						templ_7745c5c3_Var13, templ_7745c5c3_Err = templ.JoinStringErrs(n.Number)
+						templ_7745c5c3_Var13, templ_7745c5c3_Err = templ.JoinStringErrs(ui.PhoneText(n.Number))
 						if templ_7745c5c3_Err != nil {
-							return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/integrity.templ`, Line: 45, Col: 128}
+							return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/integrity.templ`, Line: 45, Col: 142}
 						}
 						_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var13))
 						if templ_7745c5c3_Err != nil {
@@ -434,9 +434,9 @@ func numbersForOps(caption string, list []PhoneNumber) templ.Component {
 							return templ_7745c5c3_Err
 						}
 						var templ_7745c5c3_Var21 string
-						templ_7745c5c3_Var21, templ_7745c5c3_Err = templ.JoinStringErrs(" with " + n.Number)
+						templ_7745c5c3_Var21, templ_7745c5c3_Err = templ.JoinStringErrs(" with " + ui.PhoneText(n.Number))
 						if templ_7745c5c3_Err != nil {
-							return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/integrity.templ`, Line: 62, Col: 221}
+							return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/integrity.templ`, Line: 62, Col: 235}
 						}
 						_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var21))
 						if templ_7745c5c3_Err != nil {
@@ -616,7 +616,7 @@ func findings(p IntegrityPage) templ.Component {
 					ctx = templ.InitializeContext(ctx)
 					for _, g := range p.Gaps {
 						label, href := g.mend()
-						templ_7745c5c3_Err = finding(g.Number.Number, "Missing at "+g.Provider, label, href).Render(ctx, templ_7745c5c3_Buffer)
+						templ_7745c5c3_Err = finding(ui.PhoneText(g.Number.Number), "Missing at "+g.Provider, label, href).Render(ctx, templ_7745c5c3_Buffer)
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
 						}
@@ -640,7 +640,7 @@ func findings(p IntegrityPage) templ.Component {
 					}
 					ctx = templ.InitializeContext(ctx)
 					for _, n := range p.Unknown {
-						templ_7745c5c3_Err = finding(n.Number, n.Note, "Try again", n.mendHref("expedite")).Render(ctx, templ_7745c5c3_Buffer)
+						templ_7745c5c3_Err = finding(ui.PhoneText(n.Number), n.Note, "Try again", n.mendHref("expedite")).Render(ctx, templ_7745c5c3_Buffer)
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
 						}
@@ -664,7 +664,7 @@ func findings(p IntegrityPage) templ.Component {
 					}
 					ctx = templ.InitializeContext(ctx)
 					for _, n := range p.Held {
-						templ_7745c5c3_Err = finding(n.Number, n.Note, "Decide", n.mendHref("expedite")).Render(ctx, templ_7745c5c3_Buffer)
+						templ_7745c5c3_Err = finding(ui.PhoneText(n.Number), n.Note, "Decide", n.mendHref("expedite")).Render(ctx, templ_7745c5c3_Buffer)
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
 						}
@@ -1060,7 +1060,7 @@ func MendNumber(p MendPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = ui.PageHeader(ui.PageHeaderProps{Title: p.Number.Number, Sub: p.Number.OrgName}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = ui.PageHeader(ui.PageHeaderProps{Title: ui.PhoneText(p.Number.Number), Sub: p.Number.OrgName}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -1,20 +1,34 @@
 package views
 
 import (
+	"strings"
 	"time"
 
 	"ringfence/views/ui"
 )
 
-// settingsTabs are the pages of the settings; those about an organisation are for who works in one.
+// settingsTabs are the pages of the settings, the same on every one of them. Who has no organisation has no pages of one.
 func settingsTabs(m PageMeta) ui.TabsProps {
-	items := []ui.NavItem{{Label: "Account", Href: "/settings"}, {Label: "Sessions", Href: "/settings/sessions"}}
+	items := []ui.NavItem{{Label: "General", Href: settingsPath}}
 	if m.User.Role != "" {
-		items = append(items, ui.NavItem{Label: "Members", Href: "/settings/members"}, ui.NavItem{Label: "Notices", Href: "/settings/notices"}, ui.NavItem{Label: "Webhooks", Href: "/settings/webhooks"},
-			ui.NavItem{Label: "Privacy", Href: privacyPath})
+		items = append(items, ui.NavItem{Label: "Members", Href: "/settings/members"})
+	}
+	items = append(items, ui.NavItem{Label: "Security", Href: securityPath}, ui.NavItem{Label: "Sessions", Href: "/settings/sessions"})
+	if m.User.Role != "" {
+		items = append(items, ui.NavItem{Label: "API keys", Href: keysPath}, ui.NavItem{Label: "Webhooks", Href: "/settings/webhooks"},
+			ui.NavItem{Label: "Notices", Href: "/settings/notices"}, ui.NavItem{Label: "Privacy", Href: privacyPath})
+	}
+	at := m.Path
+	switch {
+	case strings.HasPrefix(at, "/settings/second-factor"), at == "/settings/password":
+		at = securityPath
+	case strings.HasPrefix(at, "/settings/webhook-deliveries/"):
+		at = "/settings/webhooks"
+	case at == "/notices":
+		at = "/settings/notices"
 	}
 	for i := range items {
-		items[i].Current = m.Path == items[i].Href
+		items[i].Current = at == items[i].Href || items[i].Href != settingsPath && strings.HasPrefix(at, items[i].Href+"/")
 	}
 	return ui.TabsProps{Label: "Settings", Items: items}
 }

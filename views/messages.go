@@ -58,16 +58,16 @@ func (m Message) conversationHref() string { return m.href() + "/conversation" }
 // with is the other side, ours our own number.
 func (m Message) with() string {
 	if m.Inbound {
-		return m.From
+		return ui.PhoneText(m.From)
 	}
-	return m.To
+	return ui.PhoneText(m.To)
 }
 
 func (m Message) ours() string {
 	if m.Inbound {
-		return m.To
+		return ui.PhoneText(m.To)
 	}
-	return m.From
+	return ui.PhoneText(m.From)
 }
 
 func (m Message) direction() string {

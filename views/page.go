@@ -53,6 +53,8 @@ type PageMeta struct {
 	User      User
 	CSRFToken string
 	Assets    Assets
+	// Theme is the colours that the reader has chosen.
+	Theme Theme
 	// RefreshSeconds reloads the page in browsers without scripts; 0 does not.
 	RefreshSeconds int
 	// Wide gives the signed-out a page as wide as everybody else's, for what they come to read.
@@ -108,6 +110,7 @@ func nav(m PageMeta) []ui.NavItem {
 	}
 	for i := range items {
 		items[i].Current = m.Path == items[i].Href || items[i].Href != "/ops" && strings.HasPrefix(m.Path, items[i].Href+"/") ||
+			items[i].Href == settingsPath && m.Path == "/notices" ||
 			items[i].Href == "/numbers" && (strings.HasPrefix(m.Path, "/credentials") || strings.HasPrefix(m.Path, "/caller-ids"))
 	}
 	return items

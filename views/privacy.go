@@ -13,6 +13,8 @@ type PrivacyPage struct {
 	// otherwise.
 	Days, DaysError     string
 	Kept, Most, Default int
+	// Shorter is the number of days that was asked for where it is less than what is kept; 0: it is not.
+	Shorter int
 	// Number is what was typed; NumberError and ConfirmError are what is wrong with it.
 	Number, NumberError, ConfirmError string
 	// Saved says that the days were stored, Erased what was erased; nil: nobody was.

@@ -1030,7 +1030,7 @@ func presetForm(preset Preset, token string) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 66, "</span> <span class=\"spinner absolute right-2 top-2 text-accent\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 66, "</span> <span class=\"while-busy absolute right-2 top-2 text-accent\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -2008,9 +2008,9 @@ func transactionsCard(list []Transaction, more ui.LinkProps) templ.Component {
 									return templ_7745c5c3_Err
 								}
 								var templ_7745c5c3_Var83 string
-								templ_7745c5c3_Var83, templ_7745c5c3_Err = templ.JoinStringErrs(t.Description)
+								templ_7745c5c3_Var83, templ_7745c5c3_Err = templ.JoinStringErrs(ui.PhonesIn(t.Description))
 								if templ_7745c5c3_Err != nil {
-									return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/wallet.templ`, Line: 390, Col: 56}
+									return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/wallet.templ`, Line: 390, Col: 69}
 								}
 								_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var83))
 								if templ_7745c5c3_Err != nil {

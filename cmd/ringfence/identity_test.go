@@ -177,15 +177,30 @@ func identityPages(t *testing.T, p *program, tab *browsertest.Tab, name string, 
 	tab.WaitPath("/dashboard")
 	want(t, "the new wallet", tab.Text("#balance-amount"), "£0.00")
 
-	tab.Open(p.base() + "/settings")
+	choosesColours(t, tab, p.base())
+	tab.Open(p.base() + "/settings/keys")
 	tab.Type("#key-name", "Till")
+	tab.Expect("status of 422")
+	tab.Leave("#key-submit")
+	tab.WaitFor("the first field that is wrong in the focus", `document.activeElement.name === "scopes"`)
 	tab.Click(`label:has([value="wallet:read"])`)
 	tab.Leave(`form[action="/settings/keys"] button`)
 	key := tab.Text("#new-key-value")
+	if scripts {
+		tab.WaitFor("what was done in the focus", `document.activeElement.id === "new-key"`)
+		asksBefore(t, tab, key)
+	}
 	if status, body := p.asks(t, "Bearer "+key); status != http.StatusOK || !strings.Contains(body, `"balance_pence":0`) {
 		t.Errorf("the key of the page: %d %s", status, body)
 	}
-	look("settings")
+	look("keys")
+	for _, page := range []string{"settings/security", "settings"} {
+		tab.Open(p.base() + "/" + page)
+		if scripts {
+			tab.Steady()
+		}
+		look(strings.ReplaceAll(page, "/", "-"))
+	}
 	tab.Open(p.base() + "/settings/second-factor")
 	look("factor-off")
 	tab.Leave(`form[action="/settings/second-factor"] button`)
@@ -215,4 +230,42 @@ func identityPages(t *testing.T, p *program, tab *browsertest.Tab, name string, 
 	tab.Type("#code", now(30*time.Second)) // the next step's: the present one was used
 	tab.Leave(`form[action="/login/second-factor"] button`)
 	tab.WaitPath("/dashboard")
+}
+
+// choosesColours has the person choose dark ones on a device that prefers light ones, and take that back.
+func choosesColours(t *testing.T, tab *browsertest.Tab, base string) {
+	t.Helper()
+	const canvas = `getComputedStyle(document.documentElement).backgroundColor`
+	tab.Open(base + "/settings")
+	light := browsertest.Eval[string](tab, canvas)
+	tab.Leave("#theme-dark")
+	tab.Open(base + "/wallet")
+	dark := browsertest.Eval[string](tab, canvas)
+	if dark == light || browsertest.Eval[string](tab, `getComputedStyle(document.documentElement).colorScheme`) != "dark" {
+		t.Errorf("dark colours were chosen, and the page is %s as before", dark)
+	}
+	tab.Open(base + "/settings")
+	tab.Leave("#theme-")
+	if got := browsertest.Eval[string](tab, canvas); got != light {
+		t.Errorf("like the device again, and the page is %s, not %s", got, light)
+	}
+}
+
+// asksBefore copies the key, begins to revoke it with the keyboard, and leaves it.
+func asksBefore(t *testing.T, tab *browsertest.Tab, key string) {
+	t.Helper()
+	browsertest.Eval[bool](tab, `navigator.clipboard.writeText = text => { window.copied = text; return Promise.resolve() }, true`)
+	tab.Click("#new-key [data-copy]")
+	tab.WaitText("#said", "Copied")
+	if got := browsertest.Eval[string](tab, `window.copied`); got != key {
+		t.Errorf("%q was copied, not %q", got, key)
+	}
+	browsertest.Eval[bool](tab, `document.querySelector("[id^=revoke-] summary").focus(), true`)
+	tab.Press("\r")
+	tab.WaitFor("the question", `document.querySelector("[id^=revoke-]").open`)
+	want(t, "what it does", tab.Text("[id^=revoke-] p"), "cannot be undone")
+	tab.Press("\t")
+	tab.WaitFor("the next stop of the keyboard in the question", `document.activeElement.id.startsWith("revoke-submit-")`)
+	tab.Press("\x1b")
+	tab.WaitFor("the focus back at the word", `document.activeElement.tagName === "SUMMARY" && !document.querySelector("[id^=revoke-]").open`)
 }

@@ -45,7 +45,7 @@ func sendTexts(t *testing.T, s *site) {
 	tab.Type("#body", "Your appointment is on Saturday at ten.")
 	tab.WaitText("#message-quote", "1 segment")
 	tab.DoubleClick(sendButton)
-	tab.WaitText("#done", "+447400123456")
+	tab.WaitText("#done", "+44 7400 123456")
 	if got := s.balancePence(t); got != before-10 {
 		t.Errorf("a double click cost %dp", before-got)
 	}
@@ -111,7 +111,7 @@ func sendTextsWithoutScripts(t *testing.T, s *site) {
 	want(t, "the refusal", tab.Text("#body-error"), "Write a text")
 	tab.Type("#body", "Sent without scripts")
 	tab.Leave(sendButton)
-	want(t, "the notice", tab.Text("#done"), "+447400123456")
+	want(t, "the notice", tab.Text("#done"), "+44 7400 123456")
 	want(t, "the list", tab.Text("#messages"), "Sent without scripts")
 	before := s.balancePence(t)
 	tab.Reload()

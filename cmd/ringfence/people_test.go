@@ -107,6 +107,7 @@ func people(t *testing.T, s *site, v browsertest.View, email string) {
 	boss.Open(s.base() + "/settings/members")
 	boss.Leave(`a[href="/settings/members/` + id + `"]`)
 	look(boss, "member")
+	boss.Click("#remove-ask summary")
 	boss.Leave("#remove-submit")
 	want(t, "the removal", boss.Text("#done"), "signed out of this organisation everywhere")
 	tab.Open(s.base() + "/dashboard")
@@ -189,6 +190,7 @@ func TestWebhooks(t *testing.T) {
 	tab.Everywhere("webhook")
 	plain := s.tab(t, browsertest.View{NoScripts: true}, owner)
 	plain.Open(tab.URL())
+	plain.Click("#roll-ask summary")
 	plain.Leave("#roll-submit")
 	if plain.Text("#secret-value") == secret {
 		t.Error("the secret is the old one")

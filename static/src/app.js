@@ -18,11 +18,112 @@
     if (el) el.hidden = !visible
   }
 
-  const unreachable = () => {
+  const say = (words) => {
+    const said = document.getElementById('said')
+    if (said) said.textContent = words
+  }
+
+  const take = (el) => {
+    if (!el) return
+    if (el.tabIndex < 0) el.tabIndex = -1
+    el.focus()
+  }
+
+  // What is wrong takes the focus: the first field that is, else the message about the whole, which is scrolled to by that.
+  const wrong = (within) => {
+    const marked = within.querySelector('[aria-invalid="true"]')
+    const field = marked?.matches('fieldset') ? marked.querySelector('input:not([type="hidden"]), select, textarea') : marked
+    return field ?? [...within.querySelectorAll('[role="alert"]')].find((el) => el.textContent.trim())
+  }
+
+  const unreachable = (event) => {
     const problem = document.getElementById('problem')
     const words = document.getElementById('problem-unreachable')
-    if (problem && words) problem.replaceChildren(words.content.cloneNode(true))
+    if (!problem || !words) return
+    problem.replaceChildren(words.content.cloneNode(true))
+    if (byHand(event)) take(problem)
   }
+
+  // Whether somebody waits for the answer, which a page that asks by itself has nobody for.
+  const byHand = (event) => ['submit', 'click'].includes(event?.detail?.requestConfig?.triggeringEvent?.type)
+
+  // A form that spends or changes something is under way once, however often its button is pressed. Its button says so, and to
+  // readers as well where it takes long.
+  const slow = 700
+  const lost = 30000
+  const underWay = new Map()
+
+  const settleForm = (form) => {
+    const at = underWay.get(form)
+    if (!at) return
+    underWay.delete(form)
+    at.timers.forEach(clearTimeout)
+    at.button?.removeAttribute('aria-busy')
+    say('')
+  }
+
+  document.addEventListener(
+    'submit',
+    (event) => {
+      const form = event.target
+      if (form.method !== 'post') return
+      if (underWay.has(form)) {
+        event.preventDefault()
+        event.stopImmediatePropagation()
+        return
+      }
+      const button = event.submitter ?? form.querySelector('button[type="submit"]')
+      const words = button?.querySelector('.while-busy')?.textContent.trim() || 'Working…'
+      button?.setAttribute('aria-busy', 'true')
+      underWay.set(form, { button, timers: [setTimeout(() => say(words), slow), setTimeout(() => settleForm(form), lost)] })
+    },
+    true,
+  )
+  document.addEventListener('htmx:afterRequest', (event) => {
+    // An answer that leads elsewhere keeps its button under way until the other page is there.
+    if (event.detail.xhr?.getResponseHeader('HX-Redirect')) return
+    settleForm(event.target)
+    for (const form of [...underWay.keys()]) if (!form.isConnected) settleForm(form)
+  })
+  document.addEventListener('htmx:abort', (event) => settleForm(event.target))
+  // Whoever comes back finds the page as it was kept, with its buttons under way.
+  window.addEventListener('pageshow', (event) => {
+    if (event.persisted) [...underWay.keys()].forEach(settleForm)
+  })
+
+  // Menus and questions that lie over the page close with Escape and by a click elsewhere; the focus goes back to what opened them.
+  const closePop = (pop) => {
+    const within = pop.contains(document.activeElement)
+    pop.open = false
+    if (within) pop.querySelector('summary')?.focus()
+  }
+  document.addEventListener('keydown', (event) => {
+    if (event.key !== 'Escape') return
+    const pop = document.activeElement?.closest('details[data-pop][open]') ?? document.querySelector('details[data-pop][open]')
+    if (pop) closePop(pop)
+  })
+  document.addEventListener('click', (event) => {
+    const closer = event.target.closest?.('[data-close]')
+    if (closer) closePop(closer.closest('details'))
+    for (const pop of document.querySelectorAll('details[data-pop][open]')) if (!pop.contains(event.target)) pop.open = false
+  })
+
+  document.addEventListener('click', (event) => {
+    const button = event.target.closest?.('[data-copy]')
+    if (!button) return
+    const copying = navigator.clipboard?.writeText(button.dataset.copy) ?? Promise.reject(new Error('no clipboard'))
+    copying.then(
+      () => {
+        button.classList.add('copied')
+        say('Copied')
+        setTimeout(() => {
+          button.classList.remove('copied')
+          say('')
+        }, 2000)
+      },
+      () => say('Your browser does not let us copy. Mark the text and copy it by hand.'),
+    )
+  })
 
   // How long a text is of what it may be, in characters as the server counts them. What is too long is said, never cut.
   const countText = (input) => {
@@ -40,12 +141,19 @@
     if (event.target.id) countText(event.target)
   })
 
-  document.addEventListener('htmx:afterSettle', markFields)
+  document.addEventListener('htmx:afterSettle', (event) => {
+    markFields()
+    const status = event.detail.xhr?.status
+    if (status === 422 && byHand(event)) take(wrong(event.detail.target.isConnected ? event.detail.target : document))
+    else if (status >= 400 && byHand(event)) take(document.getElementById('problem'))
+  })
   document.addEventListener('htmx:oobAfterSwap', markFields)
   document.addEventListener('htmx:sendError', unreachable)
   document.addEventListener('htmx:timeout', unreachable)
   document.addEventListener('htmx:sseOpen', () => show('live-lost', false))
   document.addEventListener('htmx:sseError', () => show('live-lost', true))
+  window.addEventListener('offline', () => (document.getElementById('live-lost') ? show('live-lost', true) : unreachable()))
+  window.addEventListener('online', () => document.getElementById('live-lost') || document.getElementById('problem')?.replaceChildren())
 
   // Where a live part takes away what had the focus, the part itself takes it: the next Tab goes on from there.
   let held = false
@@ -62,4 +170,6 @@
   })
 
   markFields()
+  // A page that comes back with something wrong, or with what was done, begins there.
+  if (document.activeElement === document.body && !location.hash) take(wrong(document.getElementById('main') ?? document))
 })()
