@@ -14,6 +14,7 @@ import (
 	"ringfence/internal/browsertest"
 	"ringfence/internal/sandbox"
 	"ringfence/internal/telephony"
+	"ringfence/views"
 )
 
 // TestAgentPages makes, links, tries, changes and deletes phone agents as people do, with scripts and without, and verifies a
@@ -97,7 +98,7 @@ func keepAgent(t *testing.T, s *site) {
 	path := tab.Path()
 	tab.Open(s.base() + path)
 	tab.Leave("#link")
-	want(t, "linked", tab.Text("#agent-number"), number)
+	want(t, "linked", tab.Text("#agent-number"), views.PhoneText(number))
 	tab.Type("#to", "+44 7400 123456")
 	tab.WaitText("#call-cost", "A minute, to +44 7400 123456")
 	want(t, "what it may cost", tab.Text("#call-cost"), "£16.59")
