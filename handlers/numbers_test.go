@@ -271,6 +271,37 @@ func TestCredentialPages(t *testing.T) {
 	if n := s.ready(s.org, id); n.State != telephony.NumberActive || n.AccountSID.String != sid {
 		t.Fatalf("%s in %s: %s", n.State, n.AccountSID.String, n.Note)
 	}
+	if b.get("/credentials").doc(t).Find("#telling").Length() != 0 {
+		t.Error("a number waits for a token that our voice service has")
+	}
+	if token, err := s.twilio.RotateToken(sid); err != nil {
+		t.Fatal(err)
+	} else {
+		wantStatus(t, "another token", b.send("/credentials", "/credentials", url.Values{"account_sid": {sid}, "auth_token": {token}}), http.StatusSeeOther)
+	}
+	n := s.ready(s.org, id)
+	wantText(t, "it is being told", b.get("/credentials"), "#telling", "for 1 number", n.PhoneNumber, "calls of a number may fail")
+	wantText(t, "it is being told", b.get("/numbers/"+id), "#number-state", "Active, new token", "is being told")
+	if err := s.vapi.SetFaults(sandbox.Fault{Match: sandbox.ChangeImported, Do: sandbox.FaultRefuse, Code: 400}); err != nil {
+		t.Fatal(err)
+	}
+	op := s.as(operator)
+	for _, step := range []struct{ what, part, word string }{{"refused", "#telling", "does not take the new token"}, {"told", "#own", "Working"}} {
+		if err := s.numbers.TellToken(t.Context(), s.org, n.ID); err != nil {
+			t.Fatal(err)
+		}
+		wantText(t, step.what, b.get("/credentials"), step.part, step.word)
+		if step.what == "refused" {
+			wantText(t, "operators see it", op.get("/ops/integrity"), "#under-way", n.PhoneNumber, "does not take the new token")
+			at := "/ops/integrity/numbers/" + id
+			wantText(t, "what can be done", op.get(at), "#mend", "Try again now")
+			wantStatus(t, "at once", op.send(at, at, url.Values{"do": {"expedite"}, "reason": {"TICKET-1"}}), http.StatusSeeOther)
+		}
+	}
+	if part := b.get("/credentials?part=telling", "HX-Request", "true"); part.doc(t).Find("#telling").Length() != 0 {
+		t.Error("it still waits")
+	}
+	wantText(t, "its history", b.get("/numbers/"+id), "#history", "Our voice service has its new token", "does not take the new token")
 	wantText(t, "the question", b.get("/credentials/remove"), "#removing", "release them first")
 	res = b.send("/credentials", "/credentials/remove", url.Values{})
 	wantStatus(t, "removing what is needed", res, http.StatusConflict)

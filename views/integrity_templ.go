@@ -164,7 +164,7 @@ func Integrity(p IntegrityPage) templ.Component {
 				}
 				ctx = templ.InitializeContext(ctx)
 				if len(p.UnderWay) == 0 {
-					templ_7745c5c3_Err = ui.EmptyState(ui.EmptyProps{Icon: ui.IconCheck, Title: "Nothing waits", Sentence: "No number is being bought, looked for or released."}).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = ui.EmptyState(ui.EmptyProps{Icon: ui.IconCheck, Title: "Nothing waits", Sentence: "No number is being bought, looked for or released, and our voice service has every token."}).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
