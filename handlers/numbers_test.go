@@ -514,6 +514,47 @@ func TestIntegrityPage(t *testing.T) {
 	s.numberBooks()
 }
 
+// Operators find an organisation's active number on its page, and release it with a reason: the job does the rest, as for its owner.
+func TestOperatorReleases(t *testing.T) {
+	s := newSite(t)
+	op := s.as(operator)
+	page := "/ops/organisations/" + s.org.String()
+	wantText(t, "none", op.get(page), "#numbers", "No numbers")
+	n := s.newNumber()
+	agent := s.newAgent("Reception", true)
+	if _, err := s.agents.Link(t.Context(), s.org, agent.ID, n.ID, audit.System("test")); err != nil {
+		t.Fatal(err)
+	}
+	shown := op.get(page)
+	wantText(t, "an active one", shown, "#numbers", n.PhoneNumber, "Active", "Release")
+	at := shown.doc(t).Find("#numbers td a[href*='do=release']").AttrOr("href", "")
+	asks := op.get(at)
+	wantText(t, "the question", asks, "#mend", "given back for good")
+	if asks.doc(t).Find("#do-release[checked]").Length() != 1 {
+		t.Error("releasing is not chosen")
+	}
+	form := url.Values{"do": {"release"}, "reason": {" "}}
+	to := "/ops/integrity/numbers/" + n.ID.String()
+	wantText(t, "no reason", op.send(at, to, form), "#reason-error", "Give a reason")
+	if now := s.ready(s.org, n.ID.String()); now.State != telephony.NumberActive {
+		t.Fatalf("without a reason it is %s", now.State)
+	}
+	form.Set("reason", "Fraud, TICKET-5")
+	wantStatus(t, "a reason", op.send(at, to, form), http.StatusSeeOther)
+	now := s.ready(s.org, n.ID.String())
+	if now.State != telephony.NumberReleased || !strings.HasPrefix(now.ReleasedBy, "operator:") || now.ReleaseReason != "Fraud, TICKET-5" {
+		t.Errorf("it is %s, by %s: %s", now.State, now.ReleasedBy, now.ReleaseReason)
+	}
+	if got := s.count(`SELECT count(*) FROM audit_log WHERE action = 'number.releasing' AND actor LIKE 'operator:%' AND reason = 'Fraud, TICKET-5' AND request_id <> '' AND org_id = $1`, s.org); got != 1 {
+		t.Errorf("the log has it %d times", got)
+	}
+	if s.count(`SELECT count(*) FROM agents WHERE number_id IS NOT NULL`) != 0 || len(s.vapi.Books().Imported()) != 0 {
+		t.Error("something of it is left")
+	}
+	wantText(t, "gone", op.get(page), "#numbers", "No numbers")
+	s.numberBooks()
+}
+
 // What points at numbers that are gone is shown with a way to put it right, which is a job with a reason.
 func TestLinksAreMended(t *testing.T) {
 	f := newFixture(t)

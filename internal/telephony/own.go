@@ -201,7 +201,7 @@ func (s *Numbers) RemoveOwn(ctx context.Context, org uuid.UUID, actor audit.Acto
 				return err
 			}
 		}
-		return c.remove(ctx, tx, actor, "")
+		return s.drop(ctx, tx, c, actor, "")
 	})
 }
 

@@ -207,7 +207,7 @@ func (s *Numbers) dropManaged(ctx context.Context, tx *db.Tx, org uuid.UUID) err
 	if err != nil || !found {
 		return err
 	}
-	return c.remove(ctx, tx, audit.System("numbers"), "No number needs it any more")
+	return s.drop(ctx, tx, c, audit.System("numbers"), "No number needs it any more")
 }
 
 // ForceRelease ends a number whose providers do not let go of it, on an operator's word that they have, or that it is taken

@@ -43,11 +43,21 @@ func (NumberToken) InsertOpts() river.InsertOpts {
 }
 
 // keep stores an account as the organisation's credential of a kind. Where its token is a new one, Vapi is told of it for every
-// active number of the credential. The caller holds the lock of the telephony account.
+// active number of the credential; where it is another account, of the agents that show what was proven to either. The caller
+// holds the lock of the telephony account.
 func (s *Numbers) keep(ctx context.Context, tx *db.Tx, org uuid.UUID, kind Kind, a account, actor audit.Actor) (Credential, error) {
+	was, _, err := credential(ctx, tx, org, kind)
+	if err != nil {
+		return Credential{}, err
+	}
 	c, err := s.o.Vault.save(ctx, tx, org, kind, a, actor)
 	if err != nil {
 		return Credential{}, err
+	}
+	if was.AccountSID != a.sid {
+		if err := showAnew(ctx, tx, s.jobs(), org, "account_sid", was.AccountSID, a.sid); err != nil {
+			return Credential{}, err
+		}
 	}
 	var due []Number
 	if err := tx.SelectContext(ctx, &due, `
@@ -62,6 +72,23 @@ func (s *Numbers) keep(ctx context.Context, tx *db.Tx, org uuid.UUID, kind Kind,
 		}
 	}
 	return c, nil
+}
+
+// drop removes a credential that nothing needs, and has Vapi told about the agents that show what was proven to its account. The
+// caller holds the lock of the telephony account.
+func (s *Numbers) drop(ctx context.Context, tx *db.Tx, c Credential, actor audit.Actor, reason string) error {
+	if err := c.remove(ctx, tx, actor, reason); err != nil {
+		return err
+	}
+	return showAnew(ctx, tx, s.jobs(), c.OrgID, "account_sid", c.AccountSID)
+}
+
+// jobs are what tells Vapi; nil where the providers are not configured.
+func (s *Numbers) jobs() JobInserter {
+	if !s.On() {
+		return nil
+	}
+	return s.o.Jobs
 }
 
 // enqueueToken adds the job that tells Vapi; at is when, zero for now.
