@@ -20,12 +20,16 @@ import (
 )
 
 // shopAgents is agents over a shop's sandbox.
-func (s *shop) agents() *telephony.Agents {
+func (s *shop) agents(with ...func(*telephony.AgentsOptions)) *telephony.Agents {
 	s.t.Helper()
-	a, err := telephony.NewAgents(telephony.AgentsOptions{
+	o := telephony.AgentsOptions{
 		DB: s.db, Gates: s.gates(), Jobs: s.inserter(), Log: s.logger(), Now: s.clock.Now, VapiKey: vapiKey, VapiBase: s.box.URL() + "/vapi",
 		Events: telephony.VapiEvents{BaseURL: "https://ringfence.example", Secret: vapiKey}, Vault: s.vault, TwilioBase: s.box.URL(), Timeout: 500 * time.Millisecond,
-	})
+	}
+	for _, fn := range with {
+		fn(&o)
+	}
+	a, err := telephony.NewAgents(o)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -551,7 +551,7 @@ func (s *Numbers) purchase(ctx context.Context, n Number) error {
 	switch answerOf(err) {
 	case accepted:
 		if err = s.bought(ctx, n, got); errors.Is(err, errIdle) {
-			s.o.Log.ErrorContext(ctx, "Twilio has sold a number to one who had been given up: it is looked for", "number", n.ID, "org_id", n.OrgID, "sid", got.sid)
+			s.late(ctx, n, "Twilio", got.sid)
 		}
 		return err
 	case rejected:
@@ -567,6 +567,17 @@ func (s *Numbers) purchase(ctx context.Context, n Number) error {
 	}
 	s.log(ctx, n, "it is not known whether Twilio has sold a number", err)
 	return s.later(ctx, n, pauseOf{note: noteUnknown, unknown: true})
+}
+
+// late has a job take away what a provider has made for a step that somebody else had taken up by then, unless that one has found
+// it there, or it has become somebody's since: see [Numbers.RemoveStray].
+func (s *Numbers) late(ctx context.Context, n Number, provider, id string) {
+	s.o.Log.ErrorContext(ctx, "a provider's answer comes after its step was taken up by another", "number", n.ID, "org_id", n.OrgID, "provider", provider, "id", id)
+	if err := s.AskMend(ctx, Mend{
+		What: MendStray, OrgID: n.OrgID, Number: n.ID, Provider: provider, ID: id, Actor: audit.System("numbers"), Reason: "The provider's answer came too late",
+	}); err != nil {
+		s.o.Log.ErrorContext(ctx, "what a provider has made too late could not be noted: a comparison shows it", "number", n.ID, "provider", provider, "id", id, "error", err)
+	}
 }
 
 // lookAgain is the pause after a look that found nothing.
@@ -623,7 +634,10 @@ func (s *Numbers) importToVapi(ctx context.Context, n Number) error {
 	}
 	switch answerOf(err) {
 	case accepted:
-		return s.imported(ctx, n, id, c.of.version)
+		if err = s.imported(ctx, n, id, c.of.version); errors.Is(err, errIdle) {
+			s.late(ctx, n, "Vapi", id)
+		}
+		return err
 	case rejected:
 		// It may be there already: an earlier request without an answer has come late.
 		if found, lerr := s.vapi.findNumbers(ctx, n.PhoneNumber, n.AccountSID.String); lerr == nil && len(found) > 0 && found[0].Name == n.ID.String() {
