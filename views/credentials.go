@@ -63,4 +63,6 @@ func (p CredentialsPage) tellingTitle() string {
 }
 
 // CredentialsTelling are the numbers whose new token our voice service is being told, alone.
-func CredentialsTelling(p CredentialsPage) templ.Component { return Part(Credentials(p), FragmentTelling) }
+func CredentialsTelling(p CredentialsPage) templ.Component {
+	return Part(Credentials(p), FragmentTelling)
+}

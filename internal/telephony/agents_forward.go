@@ -2,6 +2,7 @@ package telephony
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/google/uuid"
 
@@ -16,7 +17,6 @@ const (
 	noteDearForward  = "Calls to this number cost more than those that come in, so callers cannot be passed on to it."
 	noteDearLeg      = "A minute to the number that its agent passes callers on to costs more than a minute of this call."
 	noteClosedLeg    = "Calls to the number that its agent passes callers on to are not offered."
-	noteUnpricedLeg  = "What the number that its agent passes callers on to costs could not be found out."
 	actionNotForward = "call.not_passed_on"
 )
 
@@ -101,13 +101,14 @@ func (s *Calls) legRefused(ctx context.Context, tx *db.Tx, c Call, to string) (w
 	}
 	tariff, err := s.o.Gates.Tariff(ctx)
 	if err != nil {
-		s.log(ctx, c, "what a call may be passed on for could not be found out", err)
-		return noteUnpricedLeg, nil
+		return "", fmt.Errorf("couldn't read what being passed on costs: %w", err)
 	}
 	price, err := tariff.Price(c.OrgID, wallet.ActionCall, to, s.o.Gates.Now())
 	switch {
-	case err != nil:
+	case fault.Is(err, fault.Forbidden):
 		return noteClosedLeg, nil
+	case err != nil:
+		return "", fmt.Errorf("couldn't find what being passed on costs: %w", err)
 	case price.PerMinute > terms.PerMinute:
 		return noteDearLeg, nil
 	}

@@ -488,7 +488,7 @@ func TestForwardIsJudgedInCalls(t *testing.T) {
 	wantModel("a call that costs the same", out, false)
 	wantModel("one that came in", in, false)
 	refused("the same", false)
-	p.price("33", 500)
+	p.price("331", 500)
 	out, in = judged(handset)
 	wantModel("a call that costs less", out, true)
 	wantModel("one that came in", in, true)
@@ -500,7 +500,7 @@ func TestForwardIsJudgedInCalls(t *testing.T) {
 		t.Errorf("%d calls say that they could not be passed on", n)
 	}
 	if _, err := p.gates.SetPrice(t.Context(), wallet.PriceChange{
-		Action: wallet.ActionCall, Prefix: "33", State: wallet.PriceOff, StartsAt: p.clock.Now(), Actor: audit.System("test"), Reason: "Test",
+		Action: wallet.ActionCall, Prefix: "331", State: wallet.PriceOff, StartsAt: p.clock.Now(), Actor: audit.System("test"), Reason: "Test",
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -509,7 +509,7 @@ func TestForwardIsJudgedInCalls(t *testing.T) {
 	wantModel("not offered", out, true)
 	wantModel("not offered, one that came in", in, true)
 	refused("not offered", true)
-	p.price("33", 70)
+	p.price("331", 70)
 	out, in = judged(handset)
 	wantModel("as before", out, false)
 	wantModel("as before, one that came in", in, false)

@@ -22,10 +22,10 @@ const tellsAtOnce = 3
 
 // Notes of numbers whose new token Vapi does not have yet, for people.
 const (
-	noteTokenAway    = "Our voice service did not answer. We try again."
-	noteTokenRefused = "Our voice service does not take the new token. We try again; test the credential."
-	noteTokenNowhere = "Our voice service does not have the number. Ask us to connect it again."
-	noteTokenClosed  = "The credential cannot be opened. Replace it."
+	noteUntoldAway    = "Our voice service did not answer. We try again."
+	noteUntoldRefused = "Our voice service does not take the new token. We try again; test the credential."
+	noteUntoldNowhere = "Our voice service does not have the number. Ask us to connect it again."
+	noteUntoldClosed  = "The credential cannot be opened. Replace it."
 )
 
 // NumberToken is the job that tells Vapi of the newest token for a number: see [Numbers.TellToken].
@@ -172,7 +172,7 @@ func (s *Numbers) tellToken(ctx context.Context, n Number) (version int, note st
 	c, err := s.acting(ctx, n, false)
 	if err != nil {
 		s.log(ctx, n, "a number's token cannot be told to Vapi", err)
-		return 0, noteTokenClosed
+		return 0, noteUntoldClosed
 	}
 	err = s.vapi.changeToken(ctx, n.VapiID.String, c.of)
 	if err == nil {
@@ -181,11 +181,11 @@ func (s *Numbers) tellToken(ctx context.Context, n Number) (version int, note st
 	s.log(ctx, n, "Vapi did not take a number's token", err)
 	switch {
 	case gone(err):
-		return 0, noteTokenNowhere
+		return 0, noteUntoldNowhere
 	case answerOf(err) == rejected:
-		return 0, noteTokenRefused
+		return 0, noteUntoldRefused
 	}
-	return 0, noteTokenAway
+	return 0, noteUntoldAway
 }
 
 // storeToken writes down what came of telling Vapi, unless the number is not as it was when that was begun. again says that
