@@ -95,7 +95,7 @@ func (a *app) fillAgentForm(r *http.Request, v *visit, f *views.AgentForm) error
 		return err
 	}
 	for _, c := range proven {
-		if c.State == telephony.CallerIDVerified {
+		if c.Usable() {
 			f.CallerIDs = append(f.CallerIDs, views.AgentChoice{ID: c.ID.String(), Label: views.PhoneText(c.PhoneNumber)})
 		}
 	}
@@ -236,6 +236,16 @@ func (a *app) showAgent(w http.ResponseWriter, r *http.Request, v *visit, status
 		case n.AgentID.UUID != agent.ID:
 			p.Numbers.Taken++
 		}
+	}
+	passing, err := a.Agents.Passing(r.Context(), agent)
+	if err != nil {
+		return err
+	}
+	if p.NotPassedOn = passing.Refused; p.NotPassedOn != "" {
+		p.NotPassedOn = views.PhoneText(agent.ForwardTo) + ": " + p.NotPassedOn
+	}
+	if c := passing.Hidden; c != nil {
+		p.Hidden = views.AgentChoice{ID: c.ID.String(), Label: views.PhoneText(c.PhoneNumber)}
 	}
 	now := a.Now()
 	p.Since = monthOf(now)

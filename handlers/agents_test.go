@@ -414,6 +414,27 @@ func TestCallerIDPages(t *testing.T) {
 	wantStatus(t, "showing it", b.send(to, to, agentValues("caller_id", id, "forward_to", "+447400123999")), http.StatusSeeOther)
 	wantText(t, "who shows it", b.get(path), "main", "Reception")
 	wantText(t, "what a viewer sees", looks.get(to), "#settings", "+44 7400 123456")
+	// The account that it was proven to is gone, and where callers are passed on to is closed: it is said, with what to do.
+	dbtest.Super(t, s.dbURL, `UPDATE credentials SET account_sid = 'gone ' || account_sid`)
+	dbtest.Super(t, s.dbURL, `UPDATE agents SET forward_to = '+18765551234' WHERE id = $1`, agent.ID)
+	wantText(t, "a gone account", b.get("/caller-ids"), "#caller-ids", "Not shown any more")
+	lost := b.get(path)
+	wantText(t, "a gone account", lost, "#caller-state", "Not shown any more", "does not have here any more")
+	wantText(t, "what to do", lost, "#lost", "Call it and verify it again", "when the account is back")
+	if number := lost.doc(t).Find("#lost [name=phone_number]").AttrOr("value", ""); number != handset || looks.get(path).doc(t).Find("#lost form").Length() != 0 {
+		t.Errorf("%q would be verified again", number)
+	}
+	page = b.get(to)
+	wantText(t, "a gone account", page, "#not-shown", "+44 7400 123456 is not shown", "the agent's own number is shown")
+	wantText(t, "a closed destination", page, "#not-passed-on", "No caller is passed on", "+1 876-555-1234", "not offered")
+	if page.doc(t).Find("#caller_id option").Length() != 1 {
+		t.Error("it is offered")
+	}
+	dbtest.Super(t, s.dbURL, `UPDATE credentials SET account_sid = substr(account_sid, 6)`)
+	dbtest.Super(t, s.dbURL, `UPDATE agents SET forward_to = '+447400123999' WHERE id = $1`, agent.ID)
+	if page = b.get(to); page.doc(t).Find("#not-shown, #not-passed-on").Length() != 0 {
+		t.Error("it is said although all is well")
+	}
 	wantText(t, "the question", b.get(path+"/remove"), "main", "Agents that show it", "Reception")
 	res = b.send(path+"/remove", path+"/remove", nil)
 	wantStatus(t, "removing", res, http.StatusSeeOther)

@@ -60,6 +60,9 @@ func callerNumber(c telephony.CallerID, agents []string, code bool) views.Caller
 	n := views.CallerNumber{
 		ID: c.ID.String(), Number: c.PhoneNumber, State: views.CallerIDState(c.State), Note: c.Note, At: c.CreatedAt, VerifiedAt: c.VerifiedAt, Agents: agents,
 	}
+	if c.State == telephony.CallerIDVerified && !c.Usable() {
+		n.State = views.CallerIDLost
+	}
 	if code {
 		n.Code = c.Code
 	}

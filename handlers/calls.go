@@ -290,7 +290,11 @@ func (a *app) showCall(w http.ResponseWriter, r *http.Request, v *visit, status 
 		return err
 	}
 	for _, e := range story {
-		p.History = append(p.History, views.CallEvent{At: e.At, What: callWords(e.Action), Who: bySomebody(e.Actor, v.who)})
+		what := callWords(e.Action)
+		if e.Action == "call.not_passed_on" {
+			what += ": " + e.Reason
+		}
+		p.History = append(p.History, views.CallEvent{At: e.At, What: what, Who: bySomebody(e.Actor, v.who)})
 	}
 	holds := []uuid.UUID{c.HoldID.UUID}
 	for _, raw := range c.LookupHolds {
@@ -341,6 +345,8 @@ func callWords(action string) string {
 		return "Not made"
 	case "call.refused":
 		return "Somebody called, and it was not taken"
+	case "call.not_passed_on":
+		return "It cannot be passed on"
 	case "call.erased":
 		return "What was said was erased"
 	}

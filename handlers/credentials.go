@@ -53,7 +53,17 @@ func (a *app) showCredentials(w http.ResponseWriter, r *http.Request, v *visit, 
 		return err
 	}
 	p.BuysOwn = mode == telephony.BYOC
+	telling, err := a.Numbers.Telling(r.Context(), v.who.OrgID)
+	if err != nil {
+		return err
+	}
+	for _, n := range telling {
+		p.Telling = append(p.Telling, phoneNumber(n, nil))
+	}
 	p.Meta, p.CanEdit, p.Off = a.meta(r, v, "Credentials"), v.who.Role == auth.RoleOwner, !a.Numbers.On()
+	if isFragment(r) && r.Method == http.MethodGet && r.URL.Query().Get("part") == "telling" {
+		return a.render(w, r, status, views.CredentialsTelling(p))
+	}
 	return a.render(w, r, status, views.Credentials(p))
 }
 

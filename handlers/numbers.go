@@ -156,6 +156,9 @@ func phoneNumber(n telephony.Number, agents []string) views.PhoneNumber {
 	}
 	if n.State == telephony.NumberActive {
 		p.NextRent, p.ReleaseDue = n.PaidUntil, n.ReleaseDue()
+		if p.Telling = n.TellAt != nil; p.Telling {
+			p.Step, p.Note, p.NextTry = "token", n.TellNote, n.TellAt
+		}
 	}
 	return p
 }
@@ -357,6 +360,10 @@ func numberWords(action string) string {
 		return "Connected to our voice service again"
 	case "integrity.mend":
 		return "To be put right"
+	case "number.token_told":
+		return "Our voice service has its new token"
+	case "number.token_put_off":
+		return "Our voice service does not have its new token yet"
 	case "number.rent_paid":
 		return "The month that was owed is paid"
 	}
@@ -433,7 +440,7 @@ type apiNumber struct {
 }
 
 func numberForAPI(n telephony.Number) apiNumber {
-	return apiNumber{ID: n.ID, PhoneNumber: n.PhoneNumber, Country: n.Country, State: n.State, Monthly: int64(n.Monthly), Note: n.Note}
+	return apiNumber{ID: n.ID, PhoneNumber: n.PhoneNumber, Country: n.Country, State: n.State, Monthly: int64(n.Monthly), Note: cmp.Or(n.Note, n.TellNote)}
 }
 
 // pageOf reads how long a list is to be, and where it goes on.

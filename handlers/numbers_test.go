@@ -273,6 +273,37 @@ func TestCredentialPages(t *testing.T) {
 	if n := s.ready(s.org, id); n.State != telephony.NumberActive || n.AccountSID.String != sid {
 		t.Fatalf("%s in %s: %s", n.State, n.AccountSID.String, n.Note)
 	}
+	if b.get("/credentials").doc(t).Find("#telling").Length() != 0 {
+		t.Error("a number waits for a token that our voice service has")
+	}
+	if token, err := s.twilio.RotateToken(sid); err != nil {
+		t.Fatal(err)
+	} else {
+		wantStatus(t, "another token", b.send("/credentials", "/credentials", url.Values{"account_sid": {sid}, "auth_token": {token}}), http.StatusSeeOther)
+	}
+	n := s.ready(s.org, id)
+	wantText(t, "it is being told", b.get("/credentials"), "#telling", "for 1 number", views.PhoneText(n.PhoneNumber), "calls of a number may fail")
+	wantText(t, "it is being told", b.get("/numbers/"+id), "#number-state", "Active, new token", "is being told")
+	if err := s.vapi.SetFaults(sandbox.Fault{Match: sandbox.ChangeImported, Do: sandbox.FaultRefuse, Code: 400}); err != nil {
+		t.Fatal(err)
+	}
+	op := s.as(operator)
+	for _, step := range []struct{ what, part, word string }{{"refused", "#telling", "does not take the new token"}, {"told", "#own", "Working"}} {
+		if err := s.numbers.TellToken(t.Context(), s.org, n.ID); err != nil {
+			t.Fatal(err)
+		}
+		wantText(t, step.what, b.get("/credentials"), step.part, step.word)
+		if step.what == "refused" {
+			wantText(t, "operators see it", op.get("/ops/integrity"), "#under-way", views.PhoneText(n.PhoneNumber), "does not take the new token")
+			at := "/ops/integrity/numbers/" + id
+			wantText(t, "what can be done", op.get(at), "#mend", "Try again now")
+			wantStatus(t, "at once", op.send(at, at, url.Values{"do": {"expedite"}, "reason": {"TICKET-1"}}), http.StatusSeeOther)
+		}
+	}
+	if part := b.get("/credentials?part=telling", "HX-Request", "true"); part.doc(t).Find("#telling").Length() != 0 {
+		t.Error("it still waits")
+	}
+	wantText(t, "its history", b.get("/numbers/"+id), "#history", "Our voice service has its new token", "does not take the new token")
 	wantText(t, "the question", b.get("/credentials/remove"), "#removing", "release them first")
 	res = b.send("/credentials", "/credentials/remove", url.Values{})
 	wantStatus(t, "removing what is needed", res, http.StatusConflict)
@@ -482,6 +513,47 @@ func TestIntegrityPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantText(t, "what is left there", op.get("/ops/integrity?run=1"), "#strays", views.PhoneText(n.PhoneNumber), "Vapi", "Twilio")
+	s.numberBooks()
+}
+
+// Operators find an organisation's active number on its page, and release it with a reason: the job does the rest, as for its owner.
+func TestOperatorReleases(t *testing.T) {
+	s := newSite(t)
+	op := s.as(operator)
+	page := "/ops/organisations/" + s.org.String()
+	wantText(t, "none", op.get(page), "#numbers", "No numbers")
+	n := s.newNumber()
+	agent := s.newAgent("Reception", true)
+	if _, err := s.agents.Link(t.Context(), s.org, agent.ID, n.ID, audit.System("test")); err != nil {
+		t.Fatal(err)
+	}
+	shown := op.get(page)
+	wantText(t, "an active one", shown, "#numbers", views.PhoneText(n.PhoneNumber), "Active", "Release")
+	at := shown.doc(t).Find("#numbers td a[href*='do=release']").AttrOr("href", "")
+	asks := op.get(at)
+	wantText(t, "the question", asks, "#mend", "given back for good")
+	if asks.doc(t).Find("#do-release[checked]").Length() != 1 {
+		t.Error("releasing is not chosen")
+	}
+	form := url.Values{"do": {"release"}, "reason": {" "}}
+	to := "/ops/integrity/numbers/" + n.ID.String()
+	wantText(t, "no reason", op.send(at, to, form), "#reason-error", "Give a reason")
+	if now := s.ready(s.org, n.ID.String()); now.State != telephony.NumberActive {
+		t.Fatalf("without a reason it is %s", now.State)
+	}
+	form.Set("reason", "Fraud, TICKET-5")
+	wantStatus(t, "a reason", op.send(at, to, form), http.StatusSeeOther)
+	now := s.ready(s.org, n.ID.String())
+	if now.State != telephony.NumberReleased || !strings.HasPrefix(now.ReleasedBy, "operator:") || now.ReleaseReason != "Fraud, TICKET-5" {
+		t.Errorf("it is %s, by %s: %s", now.State, now.ReleasedBy, now.ReleaseReason)
+	}
+	if got := s.count(`SELECT count(*) FROM audit_log WHERE action = 'number.releasing' AND actor LIKE 'operator:%' AND reason = 'Fraud, TICKET-5' AND request_id <> '' AND org_id = $1`, s.org); got != 1 {
+		t.Errorf("the log has it %d times", got)
+	}
+	if s.count(`SELECT count(*) FROM agents WHERE number_id IS NOT NULL`) != 0 || len(s.vapi.Books().Imported()) != 0 {
+		t.Error("something of it is left")
+	}
+	wantText(t, "gone", op.get(page), "#numbers", "No numbers")
 	s.numberBooks()
 }
 

@@ -132,6 +132,9 @@ func (a *app) organisation(w http.ResponseWriter, r *http.Request, v *visit) err
 		if n.State == telephony.NumberActive {
 			p.Numbers++
 		}
+		if n.EndedAt == nil {
+			p.Live = append(p.Live, phoneNumber(n, nil))
+		}
 	}
 	p.MoreNumbers = len(numbers) == numbersCounted
 	return a.render(w, r, http.StatusOK, views.OrganisationForOps(p))

@@ -41,7 +41,7 @@ func (a *app) setTheme(w http.ResponseWriter, r *http.Request, _ *visit) error {
 	if string(chosen) != name {
 		return fault.New(fault.Invalid, "There are no such colours. Choose again in the settings.")
 	}
-	c := &http.Cookie{
+	c := &http.Cookie{ //nolint:gosec // Secure as the session's cookie is: not over http in development
 		Name: a.themeCookie(), Value: string(chosen), Path: "/", MaxAge: int(themeAge / time.Second),
 		HttpOnly: true, Secure: a.cookies.Options.Secure, SameSite: http.SameSiteLaxMode,
 	}

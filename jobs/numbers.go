@@ -35,3 +35,13 @@ type numberSteps struct {
 func (w *numberSteps) Work(ctx context.Context, job *river.Job[telephony.NumberStep]) error {
 	return w.numbers.Advance(ctx, job.Args.OrgID, job.Args.Number)
 }
+
+type numberTokens struct {
+	river.WorkerDefaults[telephony.NumberToken]
+	numbers *telephony.Numbers
+}
+
+// Work tells Vapi of the newest token for a number.
+func (w *numberTokens) Work(ctx context.Context, job *river.Job[telephony.NumberToken]) error {
+	return w.numbers.TellToken(ctx, job.Args.OrgID, job.Args.Number)
+}

@@ -74,6 +74,7 @@ func register(d Deps) *river.Workers {
 	river.AddWorker(w, &stripeEvents{payments: d.Payments, log: d.Log})
 	river.AddWorker(w, &reconcile{payments: d.Payments})
 	river.AddWorker(w, &numberSteps{numbers: d.Numbers})
+	river.AddWorker(w, &numberTokens{numbers: d.Numbers})
 	river.AddWorker(w, &mends{numbers: d.Numbers})
 	river.AddWorker(w, &payBack{payments: d.Payments})
 	river.AddWorker(w, &agentSync{agents: d.Agents})

@@ -323,6 +323,10 @@ type AgentPage struct {
 	Notice      string
 	// Problem is why something was not done, where no field is to blame.
 	Problem string
+	// NotPassedOn is why callers are not passed on as prices stand; empty where they are, or are not to be. Hidden is the number
+	// that was to be shown there and may not any more; empty for none.
+	NotPassedOn string
+	Hidden      AgentChoice
 	// Swapped says that the test call's card goes out with the live part, since whether one can be made has changed.
 	Swapped bool
 }

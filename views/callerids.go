@@ -22,6 +22,7 @@ const (
 	CallerIDFailed   CallerIDState = "failed"
 	CallerIDRemoving CallerIDState = "removing"
 	CallerIDRemoved  CallerIDState = "removed"
+	CallerIDLost     CallerIDState = "lost" // verified, with an account that is gone since
 )
 
 // CallerNumber is a number of somebody's own that an agent may show, once it was proven.
@@ -53,6 +54,8 @@ func (c CallerNumber) state() ui.StateProps {
 		return ui.StateProps{Word: "Waiting for the code", Tone: ui.ToneInfo, Icon: ui.IconHourglass}
 	case CallerIDVerified:
 		return ui.StateProps{Word: "Verified", Tone: ui.ToneGood, Icon: ui.IconCheck}
+	case CallerIDLost:
+		return ui.StateProps{Word: "Not shown any more", Tone: ui.ToneWarn, Icon: ui.IconWarning}
 	case CallerIDFailed:
 		return ui.StateProps{Word: "Not verified", Tone: ui.ToneBad, Icon: ui.IconError}
 	case CallerIDRemoving:
@@ -73,6 +76,8 @@ func (c CallerNumber) sentence() string {
 		return "Our provider calls this number and asks for a code."
 	case CallerIDVerified:
 		return "Your agents may show this number when they pass a caller on."
+	case CallerIDLost:
+		return "It was verified with a telephone account that your organisation does not have here any more, so no agent shows it: the agent's own number is seen instead."
 	case CallerIDFailed:
 		return "It was not proven to be yours, so no agent shows it."
 	case CallerIDRemoving:

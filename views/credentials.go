@@ -3,6 +3,8 @@ package views
 import (
 	"time"
 
+	"github.com/a-h/templ"
+
 	"ringfence/views/ui"
 )
 
@@ -31,6 +33,8 @@ type CredentialsPage struct {
 	BuysOwn bool
 	// Managed is the one that we keep, Own the customer's; nil where there is none.
 	Managed, Own *Credential
+	// Telling are the numbers for which our voice service does not have the newest token yet.
+	Telling []PhoneNumber
 	// Removing asks before the customer's own is removed.
 	Removing                         bool
 	AccountSID, SIDError, TokenError string
@@ -49,4 +53,16 @@ func (p CredentialsPage) saveLabel() string {
 		return "Try and replace"
 	}
 	return "Try and save"
+}
+
+func (p CredentialsPage) tellingTitle() string {
+	if len(p.Telling) == 1 {
+		return "Our voice service is being told the new token for 1 number"
+	}
+	return "Our voice service is being told the new token for " + count(int64(len(p.Telling))) + " numbers"
+}
+
+// CredentialsTelling are the numbers whose new token our voice service is being told, alone.
+func CredentialsTelling(p CredentialsPage) templ.Component {
+	return Part(Credentials(p), FragmentTelling)
 }

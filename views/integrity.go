@@ -62,6 +62,14 @@ func (g Gap) mend() (label, href string) {
 	return "Release here", g.Number.mendHref("release")
 }
 
+// mend is what an operator does most likely about a number that has not ended.
+func (n PhoneNumber) mend() (label, do string) {
+	if n.State == NumberActive && !n.Telling {
+		return "Release", "release"
+	}
+	return "Try again", "expedite"
+}
+
 func (n PhoneNumber) mendHref(do string) string {
 	return "/ops/integrity/numbers/" + n.ID + "?do=" + do
 }

@@ -49,6 +49,8 @@ type PhoneNumber struct {
 	Org, OrgName string
 	// NextTry is when it goes on by itself.
 	NextTry *time.Time
+	// Telling says that it is active, and that our voice service does not have its account's newest token yet.
+	Telling bool
 }
 
 func (n PhoneNumber) href() string { return "/numbers/" + n.ID }
@@ -66,7 +68,9 @@ func (n PhoneNumber) Moves() bool {
 	switch n.State {
 	case NumberProvisioning, NumberUnknown, NumberReleasing:
 		return true
-	case NumberActive, NumberReleased, NumberFailed:
+	case NumberActive:
+		return n.Telling
+	case NumberReleased, NumberFailed:
 	}
 	return false
 }
@@ -86,6 +90,9 @@ func (n PhoneNumber) state() ui.StateProps {
 	case NumberUnknown:
 		return ui.StateProps{Word: "Finding out", Tone: ui.ToneWarn, Icon: ui.IconClock}
 	case NumberActive:
+		if n.Telling {
+			return ui.StateProps{Word: "Active, new token", Tone: ui.ToneWarn, Icon: ui.IconHourglass}
+		}
 		if n.ReleaseDue != nil {
 			return ui.StateProps{Word: "Active, rent owed", Tone: ui.ToneWarn, Icon: ui.IconWarning}
 		}
@@ -118,6 +125,9 @@ func (n PhoneNumber) sentence() string {
 		}
 		return "It is being bought. " + n.Price.String() + " is set aside, and charged only when the number is ready."
 	case NumberActive:
+		if n.Telling {
+			return "Its Twilio account has a new token, and our voice service is being told. Until it has it, calls of this number may fail; texts go on."
+		}
 		return "It is ready to be used."
 	case NumberReleasing:
 		return "Nobody can use it any more and nothing is charged for it. It counts as released only when both providers have agreed."
@@ -385,7 +395,7 @@ func (p NumberPage) RefreshSeconds() int {
 }
 
 func (p NumberPage) poll() string {
-	if p.Number.State == NumberReleasing && p.Number.Note != "" || p.Number.State == NumberUnknown {
+	if p.Number.State == NumberReleasing && p.Number.Note != "" || p.Number.State == NumberUnknown || p.Number.Telling {
 		return "every 5s"
 	}
 	return "every 1s"

@@ -110,8 +110,9 @@ type OrganisationPage struct {
 	// Wallet says that there is one.
 	Wallet        bool
 	Balance, Debt money.Pence
-	// Numbers are active; MoreNumbers says that not all were counted.
+	// Numbers are active, Live those that have not ended; MoreNumbers says that not all were looked at.
 	Numbers     int
+	Live        []PhoneNumber
 	MoreNumbers bool
 }
 

@@ -187,6 +187,8 @@ const (
 	FragmentAgentCall Fragment = "agent-call"
 	FragmentCallCost  Fragment = "call-cost"
 	FragmentCallState Fragment = "call-state"
+	// FragmentTelling are the numbers whose new token our voice service is being told.
+	FragmentTelling Fragment = "telling"
 	// FragmentCallerIDs is the list of numbers that may be shown, FragmentCallerID how one of them stands.
 	FragmentCallerIDs Fragment = "caller-ids"
 	FragmentCallerID  Fragment = "caller-id"

@@ -202,9 +202,10 @@ func richDashboard(t *testing.T, s *site) {
 	// Money that moves is told to the open page: the tiles with it, and where the person was stays.
 	browsertest.Eval[bool](tab, `document.querySelector("#texts-today-link").focus(), true`)
 	before := tab.Text("#texts-today")
+	org := s.harbour(t)
 	s.inApp(t, func(ctx context.Context, a *app) error {
 		_, err := a.gates.Authorise(ctx, wallet.HoldRequest{
-			OrgID: s.harbour(t), Action: wallet.ActionSMS, Quantity: 3, Destination: "+447400123456", Source: wallet.SourceAPI, Key: "live", AtOnce: true, Actor: audit.System("test"),
+			OrgID: org, Action: wallet.ActionSMS, Quantity: 3, Destination: "+447400123456", Source: wallet.SourceAPI, Key: "live", AtOnce: true, Actor: audit.System("test"),
 		})
 		return err
 	})

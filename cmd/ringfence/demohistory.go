@@ -199,7 +199,7 @@ func (h *history) listen(ctx context.Context) (stop func() error, err error) {
 		return nil, fmt.Errorf("couldn't listen for the demo's history: %w", err)
 	}
 	failed := make(chan error, 1)
-	stopSite := start(handlers.Server(l.Addr().String(), site), l, failed)
+	stopSite := start(handlers.Server(l.Addr().String(), site), l, failed) //nolint:contextcheck // its end outlives what ended ctx
 	o := sandboxOptions(h.cfg, h.log)
 	o.Now, o.TwilioSettleAfter, o.CallSecond, o.SettleAfter = h.past.Now, -1, -1, -1
 	o.Transport = &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -323,11 +323,11 @@ func (h *history) plan() (plan []scene) {
 		}
 	}
 	// The last hour, whatever time of day it is, so that today is not empty.
-	for i, minutes := range []time.Duration{52, 33, 19} {
-		add(h.until.Add(-minutes*time.Minute), fmt.Sprint("text ", texts), h.text(texts, lot))
+	for i, ago := range []time.Duration{52 * time.Minute, 33 * time.Minute, 19 * time.Minute} {
+		add(h.until.Add(-ago), fmt.Sprint("text ", texts), h.text(texts, lot))
 		texts++
 		if i < 2 {
-			add(h.until.Add(-(minutes-6)*time.Minute), fmt.Sprint("call in ", inbound), h.callIn(inbound, 70+lot.Int64N(90), true))
+			add(h.until.Add(6*time.Minute-ago), fmt.Sprint("call in ", inbound), h.callIn(inbound, 70+lot.Int64N(90), true))
 			inbound++
 		}
 	}

@@ -108,12 +108,12 @@ func (p *Tab) listen(event any) {
 			p.complaints = append(p.complaints, fmt.Sprintf("%s: %s (%s)", e.Entry.Source, e.Entry.Text, e.Entry.URL))
 		}
 	case *network.EventResponseReceived:
-		switch e.Type {
-		case network.ResourceTypeDocument:
+		if e.Type == network.ResourceTypeDocument {
 			p.document = e.Response.Status
 			p.loaded++
 			p.swaps = 0
-		case network.ResourceTypeXHR, network.ResourceTypeFetch:
+		}
+		if e.Type == network.ResourceTypeXHR || e.Type == network.ResourceTypeFetch {
 			p.swaps++
 		}
 	case *network.EventEventSourceMessageReceived:

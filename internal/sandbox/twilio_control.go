@@ -20,6 +20,10 @@ func (t *Twilio) mountControl(mux *http.ServeMux) {
 	handle("GET /books", func(*http.Request) (any, error) { return t.Books(), nil })
 	controlFaults(handle, &t.faults)
 	t.mountCalls(controls(mux, twilioControl, phonesPath))
+	handle("POST /accounts/{sid}/rotate", func(r *http.Request) (any, error) {
+		token, err := t.RotateToken(r.PathValue("sid"))
+		return map[string]string{"sid": r.PathValue("sid"), "auth_token": token}, err
+	})
 	handle("GET /messages/{sid}/callbacks", func(r *http.Request) (any, error) {
 		sid := r.PathValue("sid")
 		if _, err := t.booked(sid); err != nil {

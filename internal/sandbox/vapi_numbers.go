@@ -149,9 +149,11 @@ type BookedImport struct {
 	Account string `json:"account"` // at Twilio
 	Name    string `json:"name"`
 	// AssistantID answers its calls; empty: the server is asked.
-	AssistantID string    `json:"assistant_id"`
-	SMSEnabled  bool      `json:"sms_enabled"`
-	Created     time.Time `json:"created"`
+	AssistantID string `json:"assistant_id"`
+	// AuthToken is the account's, as Vapi was told last.
+	AuthToken  string    `json:"auth_token"`
+	SMSEnabled bool      `json:"sms_enabled"`
+	Created    time.Time `json:"created"`
 	// Deleted is zero while it is there.
 	Deleted time.Time `json:"deleted,omitzero"`
 }
@@ -159,7 +161,7 @@ type BookedImport struct {
 func (r *vapiRow) bookedImport() BookedImport {
 	b := BookedImport{
 		ID: r.ID, Number: r.text("number"), Account: r.text("twilioAccountSid"), Name: r.text("name"),
-		AssistantID: r.text("assistantId"), SMSEnabled: r.Fields["smsEnabled"] == true, Created: time.Unix(0, r.Created).UTC(),
+		AssistantID: r.text("assistantId"), AuthToken: r.text("twilioAuthToken"), SMSEnabled: r.Fields["smsEnabled"] == true, Created: time.Unix(0, r.Created).UTC(),
 	}
 	if r.Deleted != 0 {
 		b.Deleted = time.Unix(0, r.Deleted).UTC()

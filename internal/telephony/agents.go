@@ -214,8 +214,8 @@ func grouped(n int) string {
 }
 
 // checkForward makes sure that callers may be passed on: to a number that can be reached, to which a call costs no more than one
-// that comes in, since being passed on is not charged by itself, and which is none of our own, since agents that pass on to one
-// another would never stop.
+// that comes in, and which is none of our own, since agents that pass on to one another would never stop. Prices change: each
+// call is judged again.
 func (s *Agents) checkForward(ctx context.Context, tx *db.Tx, org uuid.UUID, f *AgentFields) error {
 	if f.ForwardTo == "" {
 		return nil
@@ -225,20 +225,8 @@ func (s *Agents) checkForward(ctx context.Context, tx *db.Tx, org uuid.UUID, f *
 		return atField("forward_to", err)
 	}
 	f.ForwardTo = to
-	minute := wallet.HoldRequest{OrgID: org, Action: wallet.ActionCall, Quantity: 60, Source: wallet.SourceCall}
-	charged, _, err := s.o.Gates.Quote(ctx, minute)
-	if err != nil && !fault.Is(err, fault.Forbidden) { // where no calls come in, none is passed on
+	if err := s.forwardRefused(ctx, org, to); err != nil {
 		return err
-	}
-	minute.Destination = to
-	costs, _, err := s.o.Gates.Quote(ctx, minute)
-	switch {
-	case fault.Is(err, fault.Forbidden):
-		return atField("forward_to", err)
-	case err != nil:
-		return err
-	case charged > 0 && costs > charged:
-		return fault.Field("forward_to", "Calls to this number cost more than those that come in, so callers cannot be passed on to it.")
 	}
 	var own bool
 	if err := tx.GetContext(ctx, &own, `SELECT EXISTS (SELECT FROM numbers WHERE org_id = $1 AND phone_number = $2 AND state IN `+liveStates+`)`, org, to); err != nil {
@@ -250,13 +238,13 @@ func (s *Agents) checkForward(ctx context.Context, tx *db.Tx, org uuid.UUID, f *
 	return nil
 }
 
-// checkCallerID makes sure that what is shown is the organisation's own and proven.
+// checkCallerID makes sure that what is shown is the organisation's own and proven, to an account that is still open to us.
 func (s *Agents) checkCallerID(ctx context.Context, tx *db.Tx, org uuid.UUID, id uuid.NullUUID) error {
 	if !id.Valid {
 		return nil
 	}
 	var verified bool
-	if err := tx.GetContext(ctx, &verified, `SELECT EXISTS (SELECT FROM caller_ids WHERE org_id = $1 AND id = $2 AND state = 'verified')`, org, id.UUID); err != nil {
+	if err := tx.GetContext(ctx, &verified, `SELECT EXISTS (SELECT FROM caller_ids WHERE org_id = $1 AND id = $2 AND state = 'verified' AND `+accountOpen+`)`, org, id.UUID); err != nil {
 		return fmt.Errorf("couldn't look among the caller ids: %w", err)
 	}
 	if !verified {
@@ -364,10 +352,15 @@ func (s *Agents) Create(ctx context.Context, r AgentRequest) (a Agent, err error
 
 // told writes the audit row of a change and adds the job that tells Vapi.
 func (s *Agents) told(ctx context.Context, tx *db.Tx, a Agent, action string, actor audit.Actor, detail map[string]any) error {
-	if err := a.record(ctx, tx, action, actor, detail); err != nil || !s.On() {
+	return a.told(ctx, tx, s.jobs(), action, actor, detail)
+}
+
+// told is that by whatever adds jobs; nil adds none.
+func (a *Agent) told(ctx context.Context, tx *db.Tx, jobs JobInserter, action string, actor audit.Actor, detail map[string]any) error {
+	if err := a.record(ctx, tx, action, actor, detail); err != nil || jobs == nil {
 		return err
 	}
-	if _, err := s.o.Jobs.InsertTx(ctx, tx.Tx.Tx, AgentSync{OrgID: a.OrgID, Agent: a.ID}, nil); err != nil {
+	if _, err := jobs.InsertTx(ctx, tx.Tx.Tx, AgentSync{OrgID: a.OrgID, Agent: a.ID}, nil); err != nil {
 		return fmt.Errorf("couldn't add the agent's job: %w", err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/lib/pq"
 	api "github.com/twilio/twilio-go/rest/api/v2010"
 
 	"ringfence/db"
@@ -43,9 +44,18 @@ type CallerID struct {
 	VerifiedAt *time.Time `db:"verified_at"`
 	LookedAt   *time.Time `db:"looked_at"`
 	EndedAt    *time.Time `db:"ended_at"`
+	// Open says that the account which it was proven to is still open to us: from any other it cannot be shown.
+	Open bool `db:"account_open"`
 }
 
-const callerIDColumns = `id, org_id, phone_number, state, code, account_sid, sid, note, created_by, created_at, verified_at, looked_at, ended_at`
+// Usable reports whether agents may show it.
+func (c *CallerID) Usable() bool { return c.State == CallerIDVerified && c.Open }
+
+// accountOpen is whether the account that a caller id was proven to is still open to us.
+const accountOpen = `EXISTS (SELECT FROM credentials k WHERE k.org_id = caller_ids.org_id AND k.account_sid = caller_ids.account_sid)`
+
+const callerIDColumns = `id, org_id, phone_number, state, code, account_sid, sid, note, created_by, created_at, verified_at, looked_at, ended_at, ` +
+	accountOpen + ` AS account_open`
 
 const (
 	// verifyFor is how long the code is waited for, and verifiesMost how many phones an organisation may have called in an
@@ -64,7 +74,8 @@ const (
 
 // VerifyCallerID has Twilio call a number and ask for a code (https://www.twilio.com/docs/voice/api/outgoing-caller-ids):
 // whoever types it has the phone. When it returns a caller id that waits, Code is what to type. A number that was proven
-// already is given as it is. Asking again while one waits gives the same.
+// already is given as it is, unless the account that it was proven to is gone: then it is proven anew, to the present one, and
+// agents that were to show it do so again. Asking again while one waits gives the same.
 //
 // Faults, with nobody called: Invalid with the field "phone_number"; Conflict with the code "no_account" where the
 // organisation has no account to prove it to yet; TooMany; Declined where Twilio does not call it; Unavailable.
@@ -130,7 +141,10 @@ func (s *Agents) beginVerify(ctx context.Context, org uuid.UUID, number string, 
 			if c.State == CallerIDRemoving {
 				return &fault.Error{Kind: fault.Conflict, Code: "caller_id_removing", Field: "phone_number", Public: "This number is just being removed. Try again in a moment."}
 			}
-			return nil
+			if c.State != CallerIDVerified || c.Open {
+				return nil
+			}
+			id = c.ID // proven to an account that is gone
 		}
 		var lately int
 		if err := tx.GetContext(ctx, &lately, `SELECT count(*) FROM caller_ids WHERE org_id = $1 AND created_at > $2`, org, tx.Now.Add(-time.Hour)); err != nil {
@@ -153,7 +167,9 @@ func (s *Agents) beginVerify(ctx context.Context, org uuid.UUID, number string, 
 			return err
 		}
 		if err := tx.GetContext(ctx, &c, `
-			INSERT INTO caller_ids (id, org_id, phone_number, state, account_sid, created_by, created_at) VALUES ($1, $2, $3, 'waiting', $4, $5, $6) RETURNING `+callerIDColumns,
+			INSERT INTO caller_ids (id, org_id, phone_number, state, account_sid, created_by, created_at) VALUES ($1, $2, $3, 'waiting', $4, $5, $6)
+			ON CONFLICT (id) DO UPDATE SET state = 'waiting', account_sid = $4, sid = NULL, note = '', created_by = $5, created_at = $6, verified_at = NULL, looked_at = NULL
+			RETURNING `+callerIDColumns,
 			id, org, number, in.sid, actor, tx.Now); err != nil {
 			return fmt.Errorf("couldn't store the caller id: %w", err)
 		}
@@ -202,12 +218,18 @@ func (s *Agents) setCallerID(ctx context.Context, c CallerID, fn func(ctx contex
 // endCallerID ends one that waits or is being removed.
 func (s *Agents) endCallerID(ctx context.Context, c CallerID, state CallerIDState, note string) (CallerID, error) {
 	return s.setCallerID(ctx, c, func(ctx context.Context, tx *db.Tx) error {
+		if _, err := lockAccount(ctx, tx, c.OrgID); err != nil {
+			return err
+		}
 		res, err := tx.ExecContext(ctx, `
 			UPDATE caller_ids SET state = $2, note = $3, code = '', ended_at = $4 WHERE id = $1 AND state IN ('waiting', 'removing')`, c.ID, state, note, tx.Now)
 		if err != nil {
 			return err
 		}
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		if err := s.stopShowing(ctx, tx, c, audit.System("agents")); err != nil { // those that were to show it again
 			return err
 		}
 		return c.record(ctx, tx, "callerid."+string(state), audit.System("agents"))
@@ -222,6 +244,9 @@ func (s *Agents) lookAtCallerID(ctx context.Context, c CallerID) (CallerID, erro
 		return c, err
 	case sid != "":
 		return s.setCallerID(ctx, c, func(ctx context.Context, tx *db.Tx) error {
+			if _, err := lockAccount(ctx, tx, c.OrgID); err != nil {
+				return err
+			}
 			res, err := tx.ExecContext(ctx, `
 				UPDATE caller_ids SET state = 'verified', sid = $2, code = '', note = '', verified_at = $3 WHERE id = $1 AND state = 'waiting'`, c.ID, sid, tx.Now)
 			if err != nil {
@@ -230,7 +255,10 @@ func (s *Agents) lookAtCallerID(ctx context.Context, c CallerID) (CallerID, erro
 			if n, err := res.RowsAffected(); err != nil || n == 0 {
 				return err
 			}
-			return c.record(ctx, tx, "callerid.verified", audit.System("agents"))
+			if err := c.record(ctx, tx, "callerid.verified", audit.System("agents")); err != nil {
+				return err
+			}
+			return showAnew(ctx, tx, s.jobs(), c.OrgID, "id::text", c.ID.String()) // those that showed it before
 		})
 	case s.o.Now().Sub(c.CreatedAt) > verifyFor:
 		return s.endCallerID(ctx, c, CallerIDFailed, noteNoCode)
@@ -362,6 +390,33 @@ func (s *Agents) stopShowing(ctx context.Context, tx *db.Tx, c CallerID, actor a
 	}
 	for _, a := range agents {
 		if err := s.told(ctx, tx, a, "agent.changed", actor, map[string]any{"caller_id": "removed"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// jobs are what tells Vapi; nil where Vapi is not configured.
+func (s *Agents) jobs() JobInserter {
+	if !s.On() {
+		return nil
+	}
+	return s.o.Jobs
+}
+
+// showAnew has Vapi told anew about the agents of an organisation that show a proven number, by its id or by the account that it
+// was proven to: it may be shown again, or not any more. The caller holds the lock of the telephony account.
+func showAnew(ctx context.Context, tx *db.Tx, jobs JobInserter, org uuid.UUID, column string, values ...string) error {
+	var agents []Agent
+	if err := tx.SelectContext(ctx, &agents, `
+		UPDATE agents a SET revision = revision + 1, sync_at = $3, sync_tries = 0, sync_state = 'waiting', sync_note = '', updated_at = $3
+		WHERE a.org_id = $1 AND a.deleted_at IS NULL
+		      AND a.caller_id IN (SELECT id FROM caller_ids WHERE org_id = $1 AND state = 'verified' AND `+column+` = ANY ($2)) RETURNING `+agentColumns,
+		org, pq.Array(values), tx.Now); err != nil {
+		return fmt.Errorf("couldn't have the agents' caller ids shown anew: %w", err)
+	}
+	for i := range agents {
+		if err := agents[i].told(ctx, tx, jobs, "agent.changed", audit.System("agents"), map[string]any{"caller_id": "account"}); err != nil {
 			return err
 		}
 	}

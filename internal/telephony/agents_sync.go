@@ -324,7 +324,7 @@ func (s *Agents) SyncDue(ctx context.Context) (n int, err error) {
 	return n, all
 }
 
-// assistant is the agent as Vapi has it.
+// assistant is the agent as Vapi has it. Whether it passes a caller on is decided for each call again: see [Calls.overrides].
 func (s *Agents) assistant(ctx context.Context, a Agent) vapiAssistant {
 	first := a.FirstMessage
 	if a.Consent != "" {
@@ -332,13 +332,9 @@ func (s *Agents) assistant(ctx context.Context, a Agent) vapiAssistant {
 	}
 	v := vapiAssistant{
 		Name: short(a.Name, maxVapiName), FirstMessage: first,
-		Model: vapiModel{Provider: modelProvider, Model: modelName, Messages: []vapiModelWords{{Role: "system", Content: a.Prompt}}, Tools: []vapiTool{}},
-		Voice: vapiVoice{Provider: "vapi", VoiceID: a.Voice}, MaxDuration: s.o.MaxCall, Server: s.o.Events.server(),
+		Model: a.model(), Voice: vapiVoice{Provider: "vapi", VoiceID: a.Voice}, MaxDuration: s.o.MaxCall, Server: s.o.Events.server(),
 		ServerMessages: []string{messageStatus, messageReport, messageTools}, Metadata: map[string]string{metaAgent: a.ID.String()},
 		Artifacts: vapiArtifactPlan{Recording: a.Recorded}, Monitor: vapiMonitorPlan{Control: true},
-	}
-	if a.Knowledge {
-		v.Model.Tools = append(v.Model.Tools, knowledgeTool)
 	}
 	if a.ForwardTo != "" {
 		v.Model.Tools = append(v.Model.Tools, vapiTool{Type: "transferCall", Destinations: []vapiDestination{{
@@ -349,8 +345,17 @@ func (s *Agents) assistant(ctx context.Context, a Agent) vapiAssistant {
 	return v
 }
 
+// model is what answers for the agent, and passes nobody on.
+func (a *Agent) model() vapiModel {
+	m := vapiModel{Provider: modelProvider, Model: modelName, Messages: []vapiModelWords{{Role: "system", Content: a.Prompt}}, Tools: []vapiTool{}}
+	if a.Knowledge {
+		m.Tools = append(m.Tools, knowledgeTool)
+	}
+	return m
+}
+
 // shown is the number that is seen when the agent passes a caller on: the proven one that was chosen, as long as it is
-// proven, or else the one that the call came in to or went out from. Vapi would show the caller's own, which is nobody's
+// proven to an account that is open to us, or else the one that the call came in to or went out from. Vapi would show the caller's own, which is nobody's
 // of ours to show.
 func (s *Agents) shown(ctx context.Context, a Agent) string {
 	if !a.CallerID.Valid {
@@ -358,7 +363,7 @@ func (s *Agents) shown(ctx context.Context, a Agent) string {
 	}
 	var number string
 	err := s.o.DB.InReadTx(ctx, []uuid.UUID{a.OrgID}, func(ctx context.Context, tx *db.Tx) error {
-		return tx.GetContext(ctx, &number, `SELECT phone_number FROM caller_ids WHERE org_id = $1 AND id = $2 AND state = 'verified'`, a.OrgID, a.CallerID.UUID)
+		return tx.GetContext(ctx, &number, `SELECT phone_number FROM caller_ids WHERE org_id = $1 AND id = $2 AND state = 'verified' AND `+accountOpen, a.OrgID, a.CallerID.UUID)
 	})
 	if err != nil {
 		return ownNumber

@@ -423,6 +423,100 @@ func TestDearForward(t *testing.T) {
 	}
 }
 
+// TestForwardIsJudgedInCalls: whatever prices were when an agent was saved, it cannot pass a call on to where that costs more than
+// the call does, or is not offered; and it can again when that has changed.
+func TestForwardIsJudgedInCalls(t *testing.T) {
+	p := newPhones(t)
+	p.adjust(500_00)
+	const forward = "+33142685300"
+	p.price("33", 70)
+	f := fields()
+	f.ForwardTo, f.Knowledge = forward, true
+	a, err := p.agents.Edit(t.Context(), p.org, p.agent.ID, f, audit.System("test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.sync(a)
+	key := 0
+	// judged gives the model that a call has instead of its assistant's, one that goes out and one that comes in.
+	judged := func(to string) (out, in any) {
+		t.Helper()
+		key++
+		r := p.request(fmt.Sprint("forward", key))
+		r.To = to
+		c, err := p.Place(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made := p.line.calls()[len(p.line.calls())-1]
+		p.line.end(made, "customer-did-not-answer")
+		p.tell(p.line.news(made, "end-of-call-report", ""))
+		at := p.line.incoming(p.number.VapiID.String, handset)
+		h := asHeard(t, p.tell(p.line.news(at, "assistant-request", "")))
+		if again := asHeard(t, p.tell(p.line.news(at, "assistant-request", ""))); fmt.Sprint(again) != fmt.Sprint(h) {
+			t.Errorf("asked again, it is answered %v, and was %v", again, h)
+		}
+		p.line.end(at, "customer-ended-call")
+		p.tell(p.line.news(at, "end-of-call-report", ""))
+		if out = made.Overrides["model"]; h.Overrides.Model != nil {
+			in = h.Overrides.Model
+		}
+		story, err := p.Story(t.Context(), p.org, c.ID)
+		if said := slices.ContainsFunc(story, func(e telephony.Event) bool { return e.Action == "call.not_passed_on" && e.Reason != "" }); said != (out != nil) || err != nil {
+			t.Errorf("its story says so: %t, %v", said, err)
+		}
+		return out, in
+	}
+	wantModel := func(what string, model any, leftOut bool) {
+		t.Helper()
+		b := fmt.Sprint(model)
+		if (model != nil) != leftOut || leftOut && (strings.Contains(b, "transferCall") || !strings.Contains(b, f.Prompt) || !strings.Contains(b, "search_knowledge")) {
+			t.Errorf("%s: the call's own model is %v", what, model)
+		}
+	}
+	refused := func(what string, want bool) {
+		t.Helper()
+		a, err := p.agents.Agent(t.Context(), p.org, a.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if passing, err := p.agents.Passing(t.Context(), a); err != nil || (passing.Refused != "") != want {
+			t.Errorf("%s: the agent is said to pass callers on: %+v, %v", what, passing, err)
+		}
+	}
+	out, in := judged(handset)
+	wantModel("a call that costs the same", out, false)
+	wantModel("one that came in", in, false)
+	refused("the same", false)
+	p.price("331", 500)
+	out, in = judged(handset)
+	wantModel("a call that costs less", out, true)
+	wantModel("one that came in", in, true)
+	refused("dearer", true)
+	if out, _ = judged("+33142685301"); out != nil {
+		t.Errorf("a call as dear as being passed on: %v", out)
+	}
+	if n := p.number1(`SELECT count(*) FROM audit_log WHERE action = 'call.not_passed_on' AND org_id = $1`, p.org); n != 3 {
+		t.Errorf("%d calls say that they could not be passed on", n)
+	}
+	if _, err := p.gates.SetPrice(t.Context(), wallet.PriceChange{
+		Action: wallet.ActionCall, Prefix: "331", State: wallet.PriceOff, StartsAt: p.clock.Now(), Actor: audit.System("test"), Reason: "Test",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	p.clock.Advance(2 * time.Second)
+	out, in = judged(handset)
+	wantModel("not offered", out, true)
+	wantModel("not offered, one that came in", in, true)
+	refused("not offered", true)
+	p.price("331", 70)
+	out, in = judged(handset)
+	wantModel("as before", out, false)
+	wantModel("as before, one that came in", in, false)
+	refused("as before", false)
+	p.settle()
+}
+
 // price sets what calls to a prefix cost in US cents a minute.
 func (p *phones) price(prefix string, cents money.USDCents) {
 	p.t.Helper()

@@ -43,6 +43,12 @@ var numberInvariants = []wallet.Invariant{
 		             WHERE c.kind = 'managed' AND NOT EXISTS (SELECT FROM numbers n WHERE n.org_id = c.org_id AND n.kind = 'managed' AND n.state IN ` + liveStates + `)`,
 	},
 	{
+		Name: "vapi-has-the-token", Promise: "an active number for which Vapi does not have its credential's newest token waits for Vapi to be told",
+		Count: `SELECT count(*) FROM numbers WHERE state = 'active'`,
+		Violations: `SELECT format('number %s: Vapi has version %s of credential %s, which is at %s', n.id, n.told_version, c.id, c.version)
+		             FROM numbers n JOIN credentials c ON c.id = n.credential_id WHERE n.state = 'active' AND n.told_version <> c.version AND n.tell_at IS NULL`,
+	},
+	{
 		Name: "own-credentials-stay", Promise: "a customer's own credential is removed by a person and never by us, and is there while a number of its account is",
 		Count: `SELECT count(*) FROM audit_log WHERE action = 'credential.removed'`,
 		Violations: `SELECT format('%s of organisation %s was removed by %s', subject, org_id, actor) FROM audit_log

@@ -1,7 +1,9 @@
 package telephony_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -18,12 +20,16 @@ import (
 )
 
 // shopAgents is agents over a shop's sandbox.
-func (s *shop) agents() *telephony.Agents {
+func (s *shop) agents(with ...func(*telephony.AgentsOptions)) *telephony.Agents {
 	s.t.Helper()
-	a, err := telephony.NewAgents(telephony.AgentsOptions{
+	o := telephony.AgentsOptions{
 		DB: s.db, Gates: s.gates(), Jobs: s.inserter(), Log: s.logger(), Now: s.clock.Now, VapiKey: vapiKey, VapiBase: s.box.URL() + "/vapi",
 		Events: telephony.VapiEvents{BaseURL: "https://ringfence.example", Secret: vapiKey}, Vault: s.vault, TwilioBase: s.box.URL(), Timeout: 500 * time.Millisecond,
-	})
+	}
+	for _, fn := range with {
+		fn(&o)
+	}
+	a, err := telephony.NewAgents(o)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -138,6 +144,152 @@ func TestCallerIDs(t *testing.T) {
 	if err != nil || lost.State != telephony.CallerIDWaiting || lost.Code != "" || lost.Note == "" {
 		t.Errorf("%+v, %v", lost, err)
 	}
+}
+
+// callerShown is what Vapi has an agent show when it passes a caller on, once Vapi was told about it.
+func (s *shop) callerShown(agents *telephony.Agents, id uuid.UUID) string {
+	s.t.Helper()
+	if err := agents.Sync(s.t.Context(), s.org, id); err != nil {
+		s.t.Fatal(err)
+	}
+	a, err := agents.Agent(s.t.Context(), s.org, id)
+	if err != nil || a.Sync != telephony.Synced {
+		s.t.Fatalf("the agent is %s (%s), %v", a.Sync, a.Note, err)
+	}
+	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.box.URL()+"/vapi/assistant/"+a.AssistantID.String, http.NoBody)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+vapiKey)
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var at struct {
+		Model struct {
+			Tools []struct {
+				Destinations []struct {
+					CallerID string `json:"callerId"`
+				} `json:"destinations"`
+			} `json:"tools"`
+		} `json:"model"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&at); err != nil || len(at.Model.Tools) != 1 || len(at.Model.Tools[0].Destinations) != 1 {
+		s.t.Fatalf("%+v, %v", at, err)
+	}
+	return at.Model.Tools[0].Destinations[0].CallerID
+}
+
+// TestCallerIDOfAGoneAccount: what was proven to an account that is not open to us any more is neither offered nor shown, until
+// the account is back, or it was proven again.
+func TestCallerIDOfAGoneAccount(t *testing.T) {
+	s := newShop(t)
+	agents := s.agents()
+	by := audit.System("test")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	proven := func(typed bool) telephony.CallerID {
+		t.Helper()
+		c, err := agents.VerifyCallerID(t.Context(), s.org, handset, by)
+		must(err)
+		if c.State != telephony.CallerIDWaiting || c.Code == "" {
+			t.Fatalf("asked for, it is %+v", c)
+		}
+		if typed {
+			_, err = s.twilio.TypeCode(handset, c.Code)
+			must(err)
+		}
+		s.clock.Advance(16 * time.Minute)
+		_, err = agents.SweepCallerIDs(t.Context())
+		must(err)
+		c, err = agents.CallerID(t.Context(), s.org, c.ID)
+		must(err)
+		return c
+	}
+	n := s.have(s.choose(1)[0], "number")
+	c := proven(true)
+	f := fields()
+	f.ForwardTo, f.CallerID = "+447400123999", uuid.NullUUID{UUID: c.ID, Valid: true}
+	a, err := agents.Create(t.Context(), telephony.AgentRequest{OrgID: s.org, AgentFields: f, Actor: by})
+	must(err)
+	const own = "{{phoneNumber.number}}"
+	want := func(what string, usable bool) {
+		t.Helper()
+		list, err := agents.CallerIDs(t.Context(), s.org)
+		if err != nil || len(list) != 1 || list[0].Usable() != usable || list[0].State != telephony.CallerIDVerified {
+			t.Errorf("%s: %+v, %v", what, list, err)
+		}
+		show := own
+		if usable {
+			show = handset
+		}
+		if got := s.callerShown(agents, a.ID); got != show {
+			t.Errorf("%s: an agent shows %s", what, got)
+		}
+		_, err = agents.Create(t.Context(), telephony.AgentRequest{OrgID: s.org, AgentFields: f, Key: "k", Actor: by})
+		if usable {
+			must(err)
+			dbtest.Super(t, s.dbURL, `DELETE FROM agents WHERE key = 'k'`)
+		} else {
+			wantField(t, what, err, "caller_id")
+		}
+	}
+	want("proven", true)
+	// The subaccount is not open to us without a number in it, and is again with the next.
+	s.run(s.release(n))
+	want("without a number there", false)
+	s.have(s.choose(1)[0], "another")
+	want("with a number there", true)
+	if again, err := agents.VerifyCallerID(t.Context(), s.org, handset, by); err != nil || again.State != telephony.CallerIDVerified || again.ID != c.ID {
+		t.Errorf("what is proven was asked for again: %+v, %v", again, err)
+	}
+	must(agents.RemoveCallerID(t.Context(), s.org, c.ID, by))
+
+	// An account of the customer's own is taken away, and given back.
+	sid, token := s.ownAccount()
+	_, err = s.saveOwn(sid, token)
+	must(err)
+	s.setMode(telephony.BYOC)
+	c = proven(true)
+	f.CallerID.UUID = c.ID
+	_, err = agents.Edit(t.Context(), s.org, a.ID, f, by)
+	must(err)
+	want("proven to their own", true)
+	must(s.RemoveOwn(t.Context(), s.org, audit.User(uuid.New())))
+	want("taken away", false)
+	_, err = s.saveOwn(sid, token)
+	must(err)
+	want("given back", true)
+	other, otherToken := s.ownAccount()
+	_, err = s.saveOwn(other, otherToken)
+	must(err)
+	want("another in its place", false)
+	s.setMode(telephony.BYOC)
+
+	// Nobody types the code: agents that were to show it do not wait for it any longer. Then somebody does.
+	was := c
+	if c = proven(false); c.ID != was.ID || c.State != telephony.CallerIDFailed || c.AccountSID != other {
+		t.Errorf("not proven again: %+v", c)
+	}
+	if got := s.callerShown(agents, a.ID); got != own || s.count(`SELECT count(*) FROM agents WHERE caller_id IS NOT NULL`) != 0 {
+		t.Errorf("what could not be proven again is shown: %s", got)
+	}
+	c = proven(true)
+	f.CallerID.UUID = c.ID
+	_, err = agents.Edit(t.Context(), s.org, a.ID, f, by)
+	must(err)
+	must(s.RemoveOwn(t.Context(), s.org, audit.User(uuid.New())))
+	want("taken away again", false)
+	was = c
+	if c = proven(true); c.ID != was.ID || c.AccountSID == other { // to ours now
+		t.Errorf("proven again: %+v", c)
+	}
+	want("proven again", true)
 }
 
 // TestOwnTexts: a text to an organisation's own number is believed when the number's own account signed it, kept once for the

@@ -552,9 +552,11 @@ func (s *Calls) take(ctx context.Context, c Call) (p vapiPlace, err error) {
 		if rows, err := res.RowsAffected(); err != nil || rows != 1 {
 			return errors.Join(errTaken, err)
 		}
-		p = vapiPlace{
-			Name: c.ID.String(), AssistantID: a.AssistantID.String, PhoneNumberID: n.VapiID.String, Customer: vapiParty{Number: c.Party}, Overrides: overrides(c),
+		o, err := s.overrides(ctx, tx, c, a)
+		if err != nil {
+			return err
 		}
+		p = vapiPlace{Name: c.ID.String(), AssistantID: a.AssistantID.String, PhoneNumberID: n.VapiID.String, Customer: vapiParty{Number: c.Party}, Overrides: o}
 		return nil
 	})
 	return p, err

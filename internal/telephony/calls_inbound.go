@@ -264,6 +264,9 @@ func (s *Calls) decide(ctx context.Context, tx *db.Tx, c Call) (decision, error)
 	if !found || !a.AssistantID.Valid {
 		return says(saysNobody)
 	}
-	o := overrides(c)
+	o, err := s.overrides(ctx, tx, c, a)
+	if err != nil {
+		return decision{}, err
+	}
 	return decision{call: c, answer: vapiAnswer{AssistantID: a.AssistantID.String, Overrides: &o}, outcome: "answered"}, nil
 }

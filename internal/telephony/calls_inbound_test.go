@@ -28,6 +28,7 @@ type heard struct {
 	Overrides   struct {
 		Max      int64             `json:"maxDurationSeconds"`
 		Metadata map[string]string `json:"metadata"`
+		Model    map[string]any    `json:"model"`
 	} `json:"assistantOverrides"`
 	Error string `json:"error"`
 }

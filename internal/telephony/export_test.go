@@ -97,3 +97,16 @@ func LookAtMost(n int) (back func()) {
 	lookMost = n
 	return func() { lookMost = was }
 }
+
+// TakeToken is the first part of TellToken alone, as if the process had died before Vapi was told. What it gives does the second
+// part, and gives the third: storing what came of it.
+func (s *Numbers) TakeToken(ctx context.Context, n Number) (tell func() (store func() error), err error) {
+	taken, _, err := s.takeToken(ctx, n.OrgID, n.ID)
+	return func() func() error {
+		version, note := s.tellToken(ctx, taken)
+		return func() error {
+			_, err := s.storeToken(ctx, taken, version, note)
+			return err
+		}
+	}, err
+}

@@ -22,10 +22,14 @@ import (
 // underWayMost bounds the list of numbers that are on their way.
 const underWayMost = 200
 
-// UnderWay lists the numbers of every organisation that are on their way, those that wait the longest first, at most 200.
+// UnderWay lists the numbers of every organisation that are on their way, and those whose newest token Vapi does not have yet:
+// those that wait the longest first, at most 200 of either.
 func (s *Numbers) UnderWay(ctx context.Context) (list []Number, err error) {
 	err = s.o.DB.InSystemTx(ctx, "numbers under way, of every organisation", func(ctx context.Context, tx *db.Tx) error {
-		return tx.SelectContext(ctx, &list, `SELECT `+numberColumns+` FROM numbers WHERE next_at IS NOT NULL ORDER BY next_at LIMIT $1`, underWayMost)
+		return tx.SelectContext(ctx, &list, `
+			(SELECT `+numberColumns+` FROM numbers WHERE next_at IS NOT NULL ORDER BY next_at LIMIT $1)
+			UNION ALL
+			(SELECT `+numberColumns+` FROM numbers WHERE tell_at IS NOT NULL ORDER BY tell_at LIMIT $1)`, underWayMost)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("couldn't list the numbers under way: %w", err)
@@ -197,8 +201,8 @@ func unpointAgents(ctx context.Context, tx *db.Tx, org uuid.UUID, actor audit.Ac
 	return len(agents), audit.Record(ctx, tx, entries...)
 }
 
-// Expedite has a number that waits go on now. For one that has come to its end nothing is left to be done; an active one does
-// not wait, and is a Conflict.
+// Expedite has a number that waits go on now: an active one waits only until Vapi has its newest token. For one that has come to
+// its end nothing is left to be done; any other is a Conflict.
 func (s *Numbers) Expedite(ctx context.Context, r ReleaseRequest) (n Number, err error) {
 	if r.Reason, err = mendReason(r.Reason); err != nil {
 		return Number{}, err
@@ -214,6 +218,14 @@ func (s *Numbers) Expedite(ctx context.Context, r ReleaseRequest) (n Number, err
 		case n.State == NumberReleased, n.State == NumberFailed:
 			n.Repeated = true
 			return nil
+		case n.TellAt != nil:
+			if _, err := tx.ExecContext(ctx, `UPDATE numbers SET tell_at = $2 WHERE id = $1 AND tell_at > $2`, n.ID, tx.Now); err != nil {
+				return fmt.Errorf("couldn't bring the telling of a token forward: %w", err)
+			}
+			if err := s.enqueueToken(ctx, tx, &n, time.Time{}); err != nil {
+				return err
+			}
+			return n.record(ctx, tx, "number.expedited", r.Actor, r.Reason, map[string]any{"step": "token"})
 		case n.Step == "":
 			return &fault.Error{Kind: fault.Conflict, Code: "number_not_waiting", Public: "This number does not wait for anything."}
 		case n.NextAt.After(tx.Now): // else its job is there, or somebody has it in hand
@@ -253,7 +265,7 @@ func (s *Numbers) Reconnect(ctx context.Context, r ReleaseRequest) (n Number, er
 	case err != nil && !gone(err):
 		return Number{}, providerAway(err)
 	}
-	id, err := s.importAgain(ctx, n)
+	id, version, err := s.importAgain(ctx, n)
 	if err != nil {
 		return Number{}, providerAway(err)
 	}
@@ -272,25 +284,30 @@ func (s *Numbers) Reconnect(ctx context.Context, r ReleaseRequest) (n Number, er
 		if err := tx.GetContext(ctx, &n, `UPDATE numbers SET vapi_id = $2 WHERE id = $1 RETURNING `+numberColumns, n.ID, id); err != nil {
 			return fmt.Errorf("couldn't store where the number is at Vapi: %w", err)
 		}
+		if _, err := s.hasToken(ctx, tx, &n, version); err != nil {
+			return err
+		}
 		return n.record(ctx, tx, "number.reconnected", r.Actor, r.Reason, map[string]any{"vapi_id": id, "was": old})
 	})
 	return n, err
 }
 
-// importAgain gives the number's name at Vapi: the one it has there, or one that is made.
-func (s *Numbers) importAgain(ctx context.Context, n Number) (string, error) {
+// importAgain gives the number's name at Vapi: the one it has there, or one that is made. version is that of the credential that
+// Vapi was given for it, 0 where nobody knows.
+func (s *Numbers) importAgain(ctx context.Context, n Number) (id string, version int, err error) {
 	found, err := s.vapi.findNumbers(ctx, n.PhoneNumber, n.AccountSID.String)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	if len(found) > 0 {
-		return found[0].ID, nil
+		return found[0].ID, 0, nil
 	}
 	c, err := s.acting(ctx, n, false)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
-	return s.vapi.importNumber(ctx, n.PhoneNumber, n.ID.String(), c.of, s.o.Events.server())
+	id, err = s.vapi.importNumber(ctx, n.PhoneNumber, n.ID.String(), c.of, s.o.Events.server())
+	return id, c.of.version, err
 }
 
 // StrayRequest has something taken away that a provider has and nobody here.

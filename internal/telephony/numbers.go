@@ -102,11 +102,19 @@ type Number struct {
 	Looks       int        `db:"looks"`
 	Tries       int        `db:"tries"`
 	BusyUntil   *time.Time `db:"busy_until"`
+
+	// ToldVersion is the version of its credential that Vapi has, 0 where nobody knows. TellAt is when Vapi is told of the newest:
+	// nil where it has that. TellNote is why it has it not yet, as a sentence for people.
+	ToldVersion   int        `db:"told_version"`
+	TellAt        *time.Time `db:"tell_at"`
+	TellTries     int        `db:"tell_tries"`
+	TellNote      string     `db:"tell_note"`
+	TellBusyUntil *time.Time `db:"tell_busy_until"`
 }
 
 const numberColumns = `id, org_id, phone_number, country, kind, state, step, failed_step, note, hold_id, price_id, monthly_pence, account_sid, credential_id,
 	sid, vapi_id, texts, actor, created_at, next_at, activated_at, months, paid_until, unpaid_since, releasing_at, released_by, release_reason, ended_at,
-	fingerprint, asked_at, looks, tries, busy_until`
+	fingerprint, asked_at, looks, tries, busy_until, told_version, tell_at, tell_tries, tell_note, tell_busy_until`
 
 // liveStates are those of a number that is somebody's, or may be.
 const liveStates = `('provisioning', 'unknown', 'active', 'releasing')`

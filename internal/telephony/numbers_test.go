@@ -94,18 +94,22 @@ const vapiKey = "vapi-private-key-0123456789"
 
 // open puts numbers together over providers at an address: another process. A request to a provider may take a while; zero
 // means as long as ever.
-func (s *shop) open(base string, timeout time.Duration) *telephony.Numbers {
+func (s *shop) open(base string, timeout time.Duration, with ...func(*telephony.NumbersOptions)) *telephony.Numbers {
 	s.t.Helper()
 	log := slog.New(slog.NewTextHandler(s.log, nil))
 	inserter, err := jobs.NewInserter(s.db, slog.New(slog.DiscardHandler))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	n, err := telephony.NewNumbers(telephony.NumbersOptions{
+	o := telephony.NumbersOptions{
 		DB: s.db, Gates: wallet.NewGates(wallet.GateOptions{DB: s.db, Now: s.clock.Now, Log: log}), Jobs: inserter, Vault: s.vault, Log: log, Now: s.clock.Now,
 		AccountSID: account, AuthToken: token, TwilioBase: base, VapiKey: vapiKey, VapiBase: base + "/vapi",
 		BaseURL: "https://ringfence.example", Timeout: timeout,
-	})
+	}
+	for _, fn := range with {
+		fn(&o)
+	}
+	n, err := telephony.NewNumbers(o)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -39,7 +39,8 @@ type OwnAccount struct {
 }
 
 // SaveOwn tries a credential of the customer's own at Twilio and keeps it, in the place of the one that is there. Where
-// numbers are live in the old account, only a new token of the same account takes its place. It does not change where
+// numbers are live in the old account, only a new token of the same account takes its place, and Vapi is told of it by a job for
+// each active number: see [Numbers.TellToken]. It does not change where
 // numbers are bought: see SetMode. It is safe to repeat.
 //
 // Faults, each with nothing changed: Invalid with its field; Declined where Twilio refuses it; Conflict where numbers need
@@ -76,7 +77,7 @@ func (s *Numbers) SaveOwn(ctx context.Context, o OwnAccount) (c Credential, err 
 				return err
 			}
 		}
-		c, err = s.o.Vault.save(ctx, tx, o.OrgID, BYOC, account{sid: o.AccountSID, token: o.AuthToken}, o.Actor)
+		c, err = s.keep(ctx, tx, o.OrgID, BYOC, account{sid: o.AccountSID, token: o.AuthToken}, o.Actor)
 		return err
 	})
 	return c, err
@@ -165,7 +166,7 @@ func (s *Numbers) tested(ctx context.Context, org uuid.UUID, a account, state Cr
 		if c, found, err = credential(ctx, tx, org, BYOC); err != nil || !found {
 			return errors.Join(err, errNoCredential())
 		}
-		if now, err := c.open(s.o.Vault); err != nil || now != a {
+		if now, err := c.open(s.o.Vault); err != nil || !now.is(a) {
 			return err
 		}
 		changed := c.State != state
@@ -200,7 +201,7 @@ func (s *Numbers) RemoveOwn(ctx context.Context, org uuid.UUID, actor audit.Acto
 				return err
 			}
 		}
-		return c.remove(ctx, tx, actor, "")
+		return s.drop(ctx, tx, c, actor, "")
 	})
 }
 

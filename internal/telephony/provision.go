@@ -439,25 +439,26 @@ func (s *Numbers) keepSubaccount(ctx context.Context, tx *db.Tx, n Number, sub a
 			return err
 		}
 	}
-	if err := s.keepManaged(ctx, tx, n.OrgID, sub); err != nil {
+	if _, err := s.keepManaged(ctx, tx, n.OrgID, sub); err != nil {
 		return err
 	}
 	return s.forward(ctx, tx, n, went{to: StepPurchase, account: sub.sid})
 }
 
-// keepManaged has the subaccount's token in the vault; one that is there already is left alone.
-func (s *Numbers) keepManaged(ctx context.Context, tx *db.Tx, org uuid.UUID, sub account) error {
+// keepManaged has the subaccount's token in the vault, and gives the version of its credential; one that is there already is
+// left alone.
+func (s *Numbers) keepManaged(ctx context.Context, tx *db.Tx, org uuid.UUID, sub account) (version int, err error) {
 	c, found, err := credential(ctx, tx, org, Managed)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if found && c.AccountSID == sub.sid {
-		if a, err := c.open(s.o.Vault); err == nil && a.token == sub.token {
-			return nil
+	if found {
+		if a, err := c.open(s.o.Vault); err == nil && a.is(sub) {
+			return c.Version, nil
 		}
 	}
-	_, err = s.o.Vault.save(ctx, tx, org, Managed, sub, audit.System("numbers"))
-	return err
+	c, err = s.keep(ctx, tx, org, Managed, sub, audit.System("numbers"))
+	return c.Version, err
 }
 
 // acting is the account that a number is in, opened: from the vault, or where a managed one's credential is gone or does not
@@ -479,7 +480,8 @@ func (s *Numbers) acting(ctx context.Context, n Number, anew bool) (*numberClien
 			if _, err := lockAccount(ctx, tx, n.OrgID); err != nil {
 				return err
 			}
-			return s.keepManaged(ctx, tx, n.OrgID, a)
+			a.version, err = s.keepManaged(ctx, tx, n.OrgID, a)
+			return err
 		})
 	}
 	if err != nil {
@@ -549,7 +551,7 @@ func (s *Numbers) purchase(ctx context.Context, n Number) error {
 	switch answerOf(err) {
 	case accepted:
 		if err = s.bought(ctx, n, got); errors.Is(err, errIdle) {
-			s.o.Log.ErrorContext(ctx, "Twilio has sold a number to one who had been given up: it is looked for", "number", n.ID, "org_id", n.OrgID, "sid", got.sid)
+			s.late(ctx, n, "Twilio", got.sid)
 		}
 		return err
 	case rejected:
@@ -565,6 +567,17 @@ func (s *Numbers) purchase(ctx context.Context, n Number) error {
 	}
 	s.log(ctx, n, "it is not known whether Twilio has sold a number", err)
 	return s.later(ctx, n, pauseOf{note: noteUnknown, unknown: true})
+}
+
+// late has a job take away what a provider has made for a step that somebody else had taken up by then, unless that one has found
+// it there, or it has become somebody's since: see [Numbers.RemoveStray].
+func (s *Numbers) late(ctx context.Context, n Number, provider, id string) {
+	s.o.Log.ErrorContext(ctx, "a provider's answer comes after its step was taken up by another", "number", n.ID, "org_id", n.OrgID, "provider", provider, "id", id)
+	if err := s.AskMend(ctx, Mend{
+		What: MendStray, OrgID: n.OrgID, Number: n.ID, Provider: provider, ID: id, Actor: audit.System("numbers"), Reason: "The provider's answer came too late",
+	}); err != nil {
+		s.o.Log.ErrorContext(ctx, "what a provider has made too late could not be noted: a comparison shows it", "number", n.ID, "provider", provider, "id", id, "error", err)
+	}
 }
 
 // lookAgain is the pause after a look that found nothing.
@@ -598,7 +611,7 @@ func (s *Numbers) importToVapi(ctx context.Context, n Number) error {
 		found, err := s.vapi.findNumbers(ctx, n.PhoneNumber, n.AccountSID.String)
 		switch {
 		case err == nil && len(found) > 0:
-			return s.imported(ctx, n, found[0].ID)
+			return s.imported(ctx, n, found[0].ID, 0)
 		case s.overdue(n):
 			return s.turnBack(ctx, n, noteImport)
 		case err != nil:
@@ -621,11 +634,14 @@ func (s *Numbers) importToVapi(ctx context.Context, n Number) error {
 	}
 	switch answerOf(err) {
 	case accepted:
-		return s.imported(ctx, n, id)
+		if err = s.imported(ctx, n, id, c.of.version); errors.Is(err, errIdle) {
+			s.late(ctx, n, "Vapi", id)
+		}
+		return err
 	case rejected:
 		// It may be there already: an earlier request without an answer has come late.
 		if found, lerr := s.vapi.findNumbers(ctx, n.PhoneNumber, n.AccountSID.String); lerr == nil && len(found) > 0 && found[0].Name == n.ID.String() {
-			return s.imported(ctx, n, found[0].ID)
+			return s.imported(ctx, n, found[0].ID, 0)
 		}
 		s.log(ctx, n, "Vapi refused a number", err)
 		return s.turnBack(ctx, n, noteImport)
@@ -641,8 +657,12 @@ func (s *Numbers) importToVapi(ctx context.Context, n Number) error {
 	return s.later(ctx, n, pauseOf{note: noteUnknown, unknown: true})
 }
 
-func (s *Numbers) imported(ctx context.Context, n Number, id string) error {
+// imported stores Vapi's name for the number, and which version of the credential Vapi has, 0 where nobody knows.
+func (s *Numbers) imported(ctx context.Context, n Number, id string, version int) error {
 	return s.settle(ctx, n, nil, func(ctx context.Context, tx *db.Tx) error {
+		if _, err := tx.ExecContext(ctx, `UPDATE numbers SET told_version = $2 WHERE id = $1`, n.ID, version); err != nil {
+			return fmt.Errorf("couldn't store what Vapi has of the number: %w", err)
+		}
 		return s.forward(ctx, tx, n, went{to: StepCredential, vapi: id, action: "number.imported"})
 	})
 }
@@ -691,6 +711,9 @@ func (s *Numbers) activate(ctx context.Context, n Number) error {
 			WHERE id = $1 RETURNING `+numberColumns, n.ID, tx.Now, paid); err != nil {
 			return fmt.Errorf("couldn't activate the number: %w", err)
 		}
+		if _, err := s.hasToken(ctx, tx, &active, active.ToldVersion); err != nil {
+			return err
+		}
 		return active.record(ctx, tx, "number.activated", audit.System("numbers"), "", nil)
 	})
 	if err == nil {
@@ -713,11 +736,15 @@ func (s *Numbers) Sweep(ctx context.Context) (n int, err error) {
 	var due []struct {
 		ID    uuid.UUID `db:"id"`
 		OrgID uuid.UUID `db:"org_id"`
+		// Token says that Vapi is to be told of a token.
+		Token bool `db:"token"`
 	}
 	err = s.o.DB.InSystemTx(ctx, "numbers that were left behind, of every organisation", func(ctx context.Context, tx *db.Tx) error {
 		due = nil
 		return tx.SelectContext(ctx, &due, `
-			SELECT id, org_id FROM numbers WHERE next_at < $1::timestamptz - $2::interval AND (busy_until IS NULL OR busy_until < $1) ORDER BY next_at LIMIT $3`,
+			(SELECT id, org_id, false AS token FROM numbers WHERE next_at < $1::timestamptz - $2::interval AND (busy_until IS NULL OR busy_until < $1) ORDER BY next_at LIMIT $3)
+			UNION ALL
+			(SELECT id, org_id, true FROM numbers WHERE tell_at < $1::timestamptz - $2::interval AND (tell_busy_until IS NULL OR tell_busy_until < $1) ORDER BY tell_at LIMIT $3)`,
 			tx.Now, leftBehind.String(), sweepMost)
 	})
 	if err != nil {
@@ -728,7 +755,11 @@ func (s *Numbers) Sweep(ctx context.Context) (n int, err error) {
 		if ctx.Err() != nil {
 			break
 		}
-		moved, err := s.takeUp(ctx, d.OrgID, d.ID)
+		takeUp := s.takeUp
+		if d.Token {
+			takeUp = s.takeUpToken
+		}
+		moved, err := takeUp(ctx, d.OrgID, d.ID)
 		if err != nil {
 			all = errors.Join(all, fmt.Errorf("number %s: %w", d.ID, err))
 		}

@@ -73,7 +73,7 @@ func (s *Numbers) releaseIn(ctx context.Context, tx *db.Tx, r ReleaseRequest) (N
 	}
 	if err := tx.GetContext(ctx, &n, `
 		UPDATE numbers SET state = 'releasing', step = 'vapi_delete', releasing_at = $2, released_by = $3, release_reason = $4, unpaid_since = NULL, note = '',
-		       asked_at = NULL, looks = 0, tries = 0, busy_until = NULL, next_at = $2
+		       asked_at = NULL, looks = 0, tries = 0, busy_until = NULL, next_at = $2, tell_at = NULL, tell_tries = 0, tell_note = '', tell_busy_until = NULL
 		WHERE id = $1 RETURNING `+numberColumns, n.ID, tx.Now, r.Actor, r.Reason); err != nil {
 		return Number{}, fmt.Errorf("couldn't begin to release the number: %w", err)
 	}
@@ -207,7 +207,7 @@ func (s *Numbers) dropManaged(ctx context.Context, tx *db.Tx, org uuid.UUID) err
 	if err != nil || !found {
 		return err
 	}
-	return c.remove(ctx, tx, audit.System("numbers"), "No number needs it any more")
+	return s.drop(ctx, tx, c, audit.System("numbers"), "No number needs it any more")
 }
 
 // ForceRelease ends a number whose providers do not let go of it, on an operator's word that they have, or that it is taken

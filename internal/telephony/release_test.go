@@ -191,6 +191,13 @@ func TestReleaseFaults(t *testing.T) {
 					t.Errorf("%s: shown as %s, %q", c.name, n.State, n.Note)
 				}
 				s.wantEnd(s.run(n), telephony.NumberReleased, "")
+				if s.count(`SELECT count(*) FROM numbers n JOIN holds h ON h.id = n.hold_id WHERE n.id = $1 AND h.state = 'captured' AND n.ended_at IS NOT NULL AND n.note = ''
+				            AND coalesce(n.sid, n.vapi_id, n.credential_id::text, n.next_at::text, n.busy_until::text, n.asked_at::text, n.unpaid_since::text, n.tell_at::text) IS NULL`, n.ID) != 1 {
+					t.Errorf("%s: its row is not that of a number that was given back", c.name)
+				}
+				if got := s.audited(n); !slices.Equal(got[len(got)-4:], []string{"number.releasing", "number.vapi_deleted", "number.twilio_released", "number.released"}) {
+					t.Errorf("%s: audited %v", c.name, got)
+				}
 				if s.count(`SELECT count(*) FROM agents WHERE id = $1 AND number_id IS NOT NULL`, agent) != 0 {
 					t.Error("an agent still has it")
 				}

@@ -206,6 +206,17 @@ func TestWebhooksOfOtherAccounts(t *testing.T) {
 	if n := d.count(`SELECT count(*) FROM opt_outs WHERE org_id IS NULL`) + d.count(`SELECT count(*) FROM inbound_texts`); n != 0 {
 		t.Errorf("%d wishes about the sender that all share were theirs", n)
 	}
+	// Of a status too: their own key signs for nobody but themselves.
+	for of, genuine := range map[string]bool{ours.AccountSID.String: false, account: false, "": false, theirs.AccountSID.String: true} {
+		form := url.Values{"MessageSid": {m.SID.String}, "MessageStatus": {"failed"}, "ErrorCode": {"30008"}, "From": {theirs.PhoneNumber}, "To": {ours.PhoneNumber}}
+		if of != "" {
+			form.Set("AccountSid", of)
+		}
+		path := "/api/webhooks/twilio/status?message=" + m.ID.String()
+		if got, err := d.Genuine(t.Context(), path, form, sign(key, d.base+path, form)); err != nil || got != genuine {
+			t.Errorf("a status of our text in the account %q, by their key, is taken for genuine: %t, %v", of, got, err)
+		}
+	}
 	for what, about := range map[string]telephony.Message{"our text": m, "a text of the sender that all share": shared} {
 		for _, status := range []string{"failed", "delivered"} {
 			said := telephony.Status{SID: about.SID.String, Status: status, ErrorCode: "30008", AccountSID: theirs.AccountSID.String}

@@ -86,9 +86,15 @@ func (v *vapi) number(ctx context.Context, id string) (n vapiNumber, err error) 
 	})
 }
 
-// changeNumber changes what is set of a number's name and assistant. It is safe to repeat.
+// changeNumber changes what is set of a number's name, assistant and account. It is safe to repeat.
 func (v *vapi) changeNumber(ctx context.Context, id string, change map[string]any) (n vapiNumber, err error) {
 	return n, v.do(ctx, http.MethodPatch, "/phone-number/"+url.PathEscape(id), change, &n)
+}
+
+// changeToken gives Vapi the account that a number is in, with its token. It is safe to repeat.
+func (v *vapi) changeToken(ctx context.Context, id string, of account) error {
+	_, err := v.changeNumber(ctx, id, map[string]any{"twilioAccountSid": of.sid, "twilioAuthToken": of.token, "smsEnabled": false})
+	return err
 }
 
 // deleteNumber removes a number. One that is not there is removed already.

@@ -115,11 +115,8 @@ type vapiParty struct {
 type vapiOverrides struct {
 	MaxDuration int64             `json:"maxDurationSeconds"`
 	Metadata    map[string]string `json:"metadata"`
-}
-
-// overrides are those of one of our calls.
-func overrides(c Call) vapiOverrides {
-	return vapiOverrides{MaxDuration: c.Ceiling, Metadata: map[string]string{metaCall: c.ID.String()}}
+	// Model takes the place of the assistant's, tools and all.
+	Model *vapiModel `json:"model,omitempty"`
 }
 
 // createCall has Vapi call somebody, once asked.

@@ -90,8 +90,10 @@ type Credential struct {
 	Kind       Kind      `db:"kind"`
 	AccountSID string    `db:"account_sid"`
 	// LastFour are the last characters of the token, to know it again by.
-	LastFour string          `db:"last_four"`
-	State    CredentialState `db:"state"`
+	LastFour string `db:"last_four"`
+	// Version is raised with every new token.
+	Version int             `db:"version"`
+	State   CredentialState `db:"state"`
 	// Note is why it was refused, as a sentence for people.
 	Note      string    `db:"note"`
 	CreatedBy string    `db:"created_by"`
@@ -112,7 +114,7 @@ const (
 	Refused CredentialState = "refused"
 )
 
-const vaultColumns = `id, org_id, provider, kind, account_sid, last_four, state, note, created_by, created_at, updated_at, tested_at, sealed, key_id`
+const vaultColumns = `id, org_id, provider, kind, account_sid, last_four, version, state, note, created_by, created_at, updated_at, tested_at, sealed, key_id`
 
 // credential reads the organisation's credential of a kind.
 func credential(ctx context.Context, tx *db.Tx, org uuid.UUID, kind Kind) (c Credential, found bool, err error) {
@@ -127,7 +129,14 @@ func credential(ctx context.Context, tx *db.Tx, org uuid.UUID, kind Kind) (c Cre
 }
 
 // account is a provider's account with the token that opens it. It is never logged: its methods say only which it is.
-type account struct{ sid, token string }
+type account struct {
+	sid, token string
+	// version is the credential's that it was opened from; 0 for one that comes from elsewhere.
+	version int
+}
+
+// is reports whether two are the same account, opened by the same token.
+func (a account) is(b account) bool { return a.sid == b.sid && a.token == b.token }
 
 // String gives the account's id alone.
 func (a account) String() string { return a.sid }
@@ -141,7 +150,7 @@ func (c *Credential) open(v *Vault) (account, error) {
 	if err != nil {
 		return account{}, fmt.Errorf("credential %s: %w", c.ID, err)
 	}
-	return account{sid: c.AccountSID, token: token}, nil
+	return account{sid: c.AccountSID, token: token, version: c.Version}, nil
 }
 
 // lastFour is what is shown of a token.
@@ -168,15 +177,18 @@ func (v *Vault) save(ctx context.Context, tx *db.Tx, org uuid.UUID, kind Kind, a
 		}
 		c = Credential{ID: id, OrgID: org, Provider: providerTwilio, Kind: kind}
 	}
+	if old, err := c.open(v); err != nil || !old.is(a) {
+		c.Version++
+	}
 	c.AccountSID, c.LastFour = a.sid, lastFour(a.token)
 	if c.Sealed, c.KeyID, err = v.seal(a.token, org, c.Provider, c.ID); err != nil {
 		return Credential{}, err
 	}
 	err = tx.GetContext(ctx, &c, `
-		INSERT INTO credentials AS c (id, org_id, provider, kind, account_sid, sealed, key_id, last_four, state, created_by, created_at, updated_at, tested_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'working', $9, $10, $10, $10)
-		ON CONFLICT (id) DO UPDATE SET account_sid = $5, sealed = $6, key_id = $7, last_four = $8, state = 'working', note = '', updated_at = $10, tested_at = $10
-		RETURNING `+vaultColumns, c.ID, org, c.Provider, kind, a.sid, c.Sealed, c.KeyID, c.LastFour, actor, tx.Now)
+		INSERT INTO credentials AS c (id, org_id, provider, kind, account_sid, sealed, key_id, last_four, version, state, created_by, created_at, updated_at, tested_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'working', $10, $11, $11, $11)
+		ON CONFLICT (id) DO UPDATE SET account_sid = $5, sealed = $6, key_id = $7, last_four = $8, version = $9, state = 'working', note = '', updated_at = $11, tested_at = $11
+		RETURNING `+vaultColumns, c.ID, org, c.Provider, kind, a.sid, c.Sealed, c.KeyID, c.LastFour, c.Version, actor, tx.Now)
 	if err != nil {
 		return Credential{}, fmt.Errorf("couldn't save the credential: %w", err)
 	}

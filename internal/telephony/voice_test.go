@@ -65,6 +65,7 @@ type mishap struct {
 type lineCall struct {
 	ID, Name, Status, Reason, Assistant, Phone, Customer string
 	Max                                                  int64
+	Overrides                                            map[string]any
 	Created                                              time.Time
 	Started, Ended                                       *time.Time
 	Transcript, Recording                                string
@@ -268,7 +269,7 @@ func (l *line) make(w http.ResponseWriter, sent map[string]any) {
 		refuse(w, http.StatusBadRequest, "not valid")
 		return
 	}
-	c := &lineCall{ID: uuid.NewString(), Name: name, Status: "queued", Assistant: assistant, Phone: phone, Customer: number, Max: int64(seconds), Created: l.now()}
+	c := &lineCall{ID: uuid.NewString(), Name: name, Status: "queued", Assistant: assistant, Phone: phone, Customer: number, Max: int64(seconds), Overrides: overrides, Created: l.now()}
 	l.made = append(l.made, c)
 	reply(w, http.StatusCreated, l.view(c))
 }
