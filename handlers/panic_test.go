@@ -46,7 +46,7 @@ func TestPanic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &app{Deps: Deps{Log: slog.New(slog.NewJSONHandler(log, nil)), Now: time.Now}, metrics: m}
+	a := &app{Deps: Deps{Log: slog.New(slog.NewJSONHandler(log, nil)), Now: time.Now, Leaving: func() bool { return false }}, metrics: m}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.observe(w, r, func(w http.ResponseWriter, r *http.Request, _ *visit) {
 			if r.URL.Path != "/before" {

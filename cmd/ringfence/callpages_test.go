@@ -169,7 +169,7 @@ func talkByText(t *testing.T, s *site, number string) {
 	tab.WaitText("#message-quote", "1 segment, Unicode")
 	tab.Everywhere("messages-own-number")
 	tab.Leave(sendButton)
-	want(t, "the notice", tab.Text("#done"), "+447400123456")
+	want(t, "the notice", tab.Text("#done"), "+44 7400 123456")
 	s.tellSandbox(t, "/sandbox/twilio/inbound", url.Values{"from": {"+447400123456"}, "to": {number}, "body": {"Thank you, see you then!"}}, nil)
 	tab.Until("the answer", func() bool {
 		tab.Reload()

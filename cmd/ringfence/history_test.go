@@ -99,13 +99,13 @@ func (s *site) inApp(t *testing.T, fn func(ctx context.Context, a *app) error) {
 func longHistory(t *testing.T, s *site) {
 	// What the measurement makes is what it measures: the command itself, on a short history.
 	var out strings.Builder
-	code := run(t.Context(), []string{"bench", "pages", "--rows", "3000", "--callers", "1", "--seconds", "1", "--server", s.base()}, s.getenv, &out, io.Discard)
+	code := run(t.Context(), []string{"bench", "pages", "--rows", "3000", "--users", "2", "--pause", "0s", "--seconds", "1", "--paints", "1", "--server", s.base()}, s.getenv, &out, io.Discard)
 	var report pagesReport
-	if err := json.Unmarshal([]byte(out.String()), &struct{ Pages *[]pageFigures }{&report.Pages}); code != 0 || err != nil || len(report.Pages) != 2 {
+	if err := json.Unmarshal([]byte(out.String()), &struct{ Pages *[]pageFigures }{&report.Pages}); code != 0 || err != nil || len(report.Pages) != 3 {
 		t.Fatalf("bench pages: %d, %v\n%s", code, err, out.String())
 	}
 	for _, p := range report.Pages {
-		if len(p.ByRows) != 1 || p.ByRows[0].Requests == 0 || p.ByRows[0].Bytes == 0 {
+		if len(p.ByRows) != 1 || p.ByRows[0].Requests == 0 || p.ByRows[0].Bytes == 0 || p.ByRows[0].Errors > 0 || p.Paint == nil {
 			t.Errorf("bench pages: %+v", p)
 		}
 	}
@@ -119,6 +119,8 @@ func longHistory(t *testing.T, s *site) {
 			return a.auth.AddMember(ctx, tx, bench, user, auth.RoleViewer)
 		})
 	})
+	n := s.count(t, `SELECT count(*) FROM ledger_transactions WHERE org_id = $1`, bench)
+	all := fmt.Sprintf("%d,%03d transactions", n/1000, n%1000)
 	tab := s.tab(t, browsertest.View{}, operator)
 	tab.Expect("status of 422")
 	tab.Open(s.base() + "/dashboard")
@@ -133,7 +135,7 @@ func longHistory(t *testing.T, s *site) {
 	tab.Look(browsertest.View{})
 
 	tab.Open(s.base() + "/wallet/transactions")
-	want(t, "the list", tab.Text("#transactions"), "3,000 transactions")
+	want(t, "the list", tab.Text("#transactions"), all)
 	tab.Everywhere("transactions")
 	tab.Look(browsertest.View{Width: browsertest.Phone, Height: 2400})
 	tab.FitsWidth()
@@ -163,7 +165,7 @@ func longHistory(t *testing.T, s *site) {
 	tab.WaitText("#transactions", "Nothing fits")
 	tab.Everywhere("transactions-none")
 	tab.Click("#clear")
-	tab.WaitText("#transactions-title", "3,000 transactions")
+	tab.WaitText("#transactions-title", all)
 	tab.Open(s.base() + "/wallet/transactions")
 	browsertest.Eval[bool](tab, `window.here = true, document.querySelector("#from").value = "2026-02-02", document.querySelector("#to").value = "2026-02-01", true`)
 	tab.Click("#find")

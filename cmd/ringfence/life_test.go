@@ -14,6 +14,7 @@ import (
 	"ringfence/internal/browsertest"
 	"ringfence/internal/money"
 	"ringfence/internal/sandbox"
+	"ringfence/views"
 )
 
 // TestLife is the whole life of a number in a browser: money is paid in, a number bought, an agent made and linked, a call taken
@@ -110,7 +111,7 @@ func (l *life) sendAndReceive() {
 	l.tab.Type("#to", friend)
 	l.tab.Type("#body", "See you tomorrow at ten")
 	l.tab.Leave(sendButton)
-	want(l.t, "sent", l.tab.Text("#done"), friend)
+	want(l.t, "sent", l.tab.Text("#done"), views.PhoneText(friend))
 	l.tellSandbox(l.t, "/sandbox/twilio/inbound", url.Values{"from": {friend}, "to": {l.number}, "body": {"Thank you!"}}, nil)
 	l.tab.Until("both texts", func() bool {
 		l.tab.Reload()
