@@ -121,7 +121,7 @@ func Server(t testing.TB) *embedded.Server {
 // URL creates a migrated database for this test and returns its address as the superuser. It is dropped with the test.
 func URL(t testing.TB) string {
 	t.Helper()
-	return create(t, " TEMPLATE "+template)
+	return create(t, " TEMPLATE "+template+" STRATEGY FILE_COPY") // a third of the time of Postgres's default for so small a one
 }
 
 // EmptyURL creates a database without anything in it, for tests of the migrations themselves.
