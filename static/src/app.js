@@ -155,7 +155,10 @@
   const words = (el) => {
     const copy = el.cloneNode(true)
     copy.querySelectorAll('time, [hidden], noscript').forEach((at) => at.remove())
-    return copy.textContent.trim().replace(/\s+/g, ' ')
+    const texts = document.createTreeWalker(copy, NodeFilter.SHOW_TEXT)
+    let all = ''
+    while (texts.nextNode()) all += ' ' + texts.currentNode.data // what stands apart is read apart
+    return all.trim().replace(/\s+/g, ' ')
   }
   const saying = () => [...document.querySelectorAll('[data-says][id]')]
   const quiet = (event) => !byHand(event) && !event.detail.requestConfig?.triggeringEvent?.type?.match(/^(input|change)$/)
