@@ -175,21 +175,21 @@ func beginWithin(ctx context.Context, pool *sqlx.DB, readOnly bool) (*sqlx.Tx, e
 	}
 	if err != nil {
 		cancel(err)
-		return nil, &notBegun{err}
+		return nil, &notBegunError{err}
 	}
 	return tx, nil
 }
 
-// notBegun says that there was no transaction at all: the server is away, or starts, or has no connection free. Nothing was
+// notBegunError says that there was no transaction at all: the server is away, or starts, or has no connection free. Nothing was
 // done in it, and trying again is safe.
-type notBegun struct{ cause error }
+type notBegunError struct{ cause error }
 
-func (e *notBegun) Error() string { return "couldn't begin a transaction: " + e.cause.Error() }
+func (e *notBegunError) Error() string { return "couldn't begin a transaction: " + e.cause.Error() }
 
-func (e *notBegun) Unwrap() error { return e.cause }
+func (e *notBegunError) Unwrap() error { return e.cause }
 
 // Unavailable tells the edge, which knows no database, that this passes.
-func (e *notBegun) Unavailable() bool { return true }
+func (e *notBegunError) Unavailable() bool { return true }
 
 // sortedUnique gives the ids in ascending order, each once: the order in which everybody locks.
 func sortedUnique(ids []uuid.UUID) []uuid.UUID {

@@ -129,7 +129,7 @@ func (a *app) answerPanic(w http.ResponseWriter, r *http.Request, v *visit) {
 		w.Header().Add("Vary", "HX-Request")
 	}
 	w.WriteHeader(http.StatusInternalServerError)
-	_, _ = w.Write(page) //nolint:gosec // templ escaped it
+	_, _ = w.Write(page)
 }
 
 // panicPage is the error page for that, or nil where it is the page itself that panics.
