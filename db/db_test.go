@@ -219,6 +219,24 @@ func TestReadTransactionsCannotWrite(t *testing.T) {
 	}
 }
 
+// TestNotBegun: a transaction that could not be begun says that this passes, and what went wrong inside one does not.
+func TestNotBegun(t *testing.T) {
+	d := dbtest.OpenURL(t, dbtest.URL(t), nil)
+	passes := func(err error) bool {
+		var passing interface{ Unavailable() bool }
+		return errors.As(err, &passing) && passing.Unavailable()
+	}
+	if err := d.InSystemTx(t.Context(), "a test", func(context.Context, *db.Tx) error { return errors.New("inside") }); err == nil || passes(err) {
+		t.Errorf("inside: %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.InSystemTx(t.Context(), "a test", func(context.Context, *db.Tx) error { return nil }); !passes(err) {
+		t.Errorf("without a database: %v", err)
+	}
+}
+
 // TestErrorsAndPanicsRollBack: nothing half done, and no connection lost.
 func TestErrorsAndPanicsRollBack(t *testing.T) {
 	u := dbtest.URL(t)

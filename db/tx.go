@@ -175,10 +175,21 @@ func beginWithin(ctx context.Context, pool *sqlx.DB, readOnly bool) (*sqlx.Tx, e
 	}
 	if err != nil {
 		cancel(err)
-		return nil, fmt.Errorf("couldn't begin a transaction: %w", err)
+		return nil, &notBegunError{err}
 	}
 	return tx, nil
 }
+
+// notBegunError says that there was no transaction at all: the server is away, or starts, or has no connection free. Nothing was
+// done in it, and trying again is safe.
+type notBegunError struct{ cause error }
+
+func (e *notBegunError) Error() string { return "couldn't begin a transaction: " + e.cause.Error() }
+
+func (e *notBegunError) Unwrap() error { return e.cause }
+
+// Unavailable tells the edge, which knows no database, that this passes.
+func (e *notBegunError) Unavailable() bool { return true }
 
 // sortedUnique gives the ids in ascending order, each once: the order in which everybody locks.
 func sortedUnique(ids []uuid.UUID) []uuid.UUID {

@@ -1,8 +1,10 @@
 package handlers
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -17,6 +19,8 @@ import (
 
 	"ringfence/internal/audit"
 	"ringfence/internal/auth"
+	"ringfence/internal/fault"
+	"ringfence/views"
 )
 
 // visit is one request as it passes through: what is found out about it, for the handler and for the log.
@@ -107,7 +111,7 @@ func (a *app) observe(w http.ResponseWriter, r *http.Request, next func(http.Res
 	next(out, r, v)
 }
 
-// answerPanic answers a request whose handler panicked. It must not panic itself, so it asks nothing of anybody.
+// answerPanic answers a request whose handler panicked. It asks nothing of anybody, and does not panic itself.
 func (a *app) answerPanic(w http.ResponseWriter, r *http.Request, v *visit) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if wantsJSON(r, v) {
@@ -116,9 +120,40 @@ func (a *app) answerPanic(w http.ResponseWriter, r *http.Request, v *visit) {
 		_, _ = w.Write([]byte(`{"type":"about:blank","title":"Internal Server Error","status":500,"request_id":"` + v.requestID + `"}`))
 		return
 	}
+	page := a.panicPage(r, v)
+	if page == nil {
+		page = []byte("Something went wrong on our side. If you write to us, quote " + v.requestID + ".\n")
+	} else {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Add("Vary", "HX-Request")
+	}
 	w.WriteHeader(http.StatusInternalServerError)
-	_, _ = w.Write([]byte("Something went wrong on our side. If you write to us, quote " + v.requestID + ".\n"))
+	_, _ = w.Write(page)
 }
+
+// panicPage is the error page for that, or nil where it is the page itself that panics.
+func (a *app) panicPage(r *http.Request, v *visit) (page []byte) {
+	defer func() {
+		if recover() != nil {
+			page = nil
+		}
+	}()
+	to, f := answerTo(fault.Internal), fault.As(errPanicked)
+	m := a.problemModel(r, v, to, f)
+	c := views.ErrorPage(m)
+	if isFragment(r) {
+		c = views.Problem(m)
+	}
+	var b bytes.Buffer
+	if err := c.Render(r.Context(), &b); err != nil {
+		return nil
+	}
+	return b.Bytes()
+}
+
+// errPanicked stands for what the log has whole.
+var errPanicked = errors.New("the handler panicked")
 
 // finish writes the access log's line and counts the request.
 func (a *app) finish(ctx context.Context, v *visit, r *http.Request, took time.Duration) {

@@ -2,6 +2,8 @@ package handlers
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"ringfence/internal/fault"
 )
 
 // lockedBuffer is a log that a server writes while the test reads.
@@ -75,6 +79,9 @@ func TestPanic(t *testing.T) {
 	if err != nil || status != http.StatusInternalServerError || strings.Contains(body, "planted") || !strings.Contains(body, "Something went wrong") {
 		t.Errorf("before an answer: %d %q %v", status, body, err)
 	}
+	if !strings.Contains(body, "<h1") || !strings.Contains(body, "If you write to us, quote") || !strings.Contains(body, `href="/before"`) {
+		t.Errorf("no page with a reference and a way on:\n%s", body)
+	}
 	if !strings.Contains(log.String(), "planted") || !strings.Contains(log.String(), "panic_test.go") || !strings.Contains(log.String(), `"status":500`) {
 		t.Errorf("the log has no stack: %s", log.String())
 	}
@@ -91,5 +98,25 @@ func TestPanic(t *testing.T) {
 	}
 	if strings.Contains(log.String(), `"panic"`) {
 		t.Errorf("aborting was logged as a fault: %s", log.String())
+	}
+}
+
+// passing is what the database says of a transaction that could not be begun.
+type passing struct{ error }
+
+func (passing) Unavailable() bool { return true }
+
+// A database that is away is told to pass, with the time to come back, and nothing of the cause; a fault of a domain goes before.
+func TestWhatPassesIsToldSo(t *testing.T) {
+	away := fmt.Errorf("session look-up: %w", passing{errors.New("dial tcp 10.0.0.7: refused")})
+	f := told(away)
+	if f.Kind != fault.Unavailable || f.RetryAfter != awayRetry || strings.Contains(f.Public, "10.0.0.7") || !errors.Is(f, away) {
+		t.Errorf("it is told as %+v", f)
+	}
+	if f := told(fault.Wrap(fault.Conflict, "It is being given back.", away)); f.Kind != fault.Conflict {
+		t.Errorf("the domain's own words are lost: %+v", f)
+	}
+	if f := told(errors.New("anything else")); f.Kind != fault.Internal {
+		t.Errorf("anything else is %+v", f)
 	}
 }

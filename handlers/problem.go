@@ -54,16 +54,16 @@ func answerTo(kind fault.Kind) answer {
 		return answer{http.StatusUnprocessableEntity, "This was refused", "declined"}
 	case fault.Internal:
 	}
-	return answer{http.StatusInternalServerError, "Something went wrong", "internal"}
+	return answer{http.StatusInternalServerError, "That did not work", "internal"}
 }
 
 // fail answers a request that failed, in the form its sender reads, and logs what nobody else will.
 func (a *app) fail(w http.ResponseWriter, r *http.Request, v *visit, err error) {
-	f := fault.As(err)
+	f := told(err)
 	to := answerTo(f.Kind)
 	switch {
 	case errors.Is(err, errMethod):
-		f = fault.New(fault.NotFound, "This address does not take "+methodName(r.Method)+" requests.")
+		f = fault.Wrap(fault.NotFound, "This address does not take "+methodName(r.Method)+" requests.", errMethod)
 		to = answer{http.StatusMethodNotAllowed, "Not possible here", "method_not_allowed"}
 	case f.Kind == fault.Invalid && v.is(Webhook): // Stripe's word for a bad signature, and what its dashboard explains
 		to.status = http.StatusBadRequest
@@ -102,6 +102,25 @@ func (a *app) fail(w http.ResponseWriter, r *http.Request, v *visit, err error) 
 	default:
 		a.problemPage(w, r, v, to, f)
 	}
+}
+
+// awayRetry is when to ask again where the database is away.
+const awayRetry = 10 * time.Second
+
+// told is what is told of a failure. That no transaction could be begun is no fault to look for, but passes, and is told so;
+// what a domain says of it itself goes before.
+func told(err error) *fault.Error {
+	if _, own := errors.AsType[*fault.Error](err); own {
+		return fault.As(err)
+	}
+	var passing interface{ Unavailable() bool }
+	if errors.As(err, &passing) && passing.Unavailable() {
+		return &fault.Error{
+			Kind: fault.Unavailable, RetryAfter: awayRetry, Cause: err,
+			Public: "We cannot reach our records just now. Try again in a minute. Nothing was charged by this request unless your wallet shows it.",
+		}
+	}
+	return fault.As(err)
 }
 
 // statusGone is for the log and the metrics only: the client closed the connection before there was an answer. nginx's
@@ -188,20 +207,7 @@ func (a *app) problemPage(w http.ResponseWriter, r *http.Request, v *visit, to a
 	if err := a.identify(r, v); err != nil {
 		a.Log.LogAttrs(r.Context(), slog.LevelWarn, "couldn't tell who is signed in", append(v.attrs(), slog.Any("error", err))...)
 	}
-	m := views.ErrorPageModel{
-		Meta: a.meta(r, v, to.title), Status: to.status, Title: to.title, Sentence: f.Public, RequestID: v.requestID,
-	}
-	switch {
-	case errors.Is(f, errStaleForm):
-		m.Title, m.Meta.Title = "This page was too old", "This page was too old"
-		if back := localPath(refererPath(r)); back != "" {
-			m.ActionLabel, m.ActionHref = "Load the page again", back
-		}
-	case f.Kind == fault.Unpaid:
-		m.ActionLabel, m.ActionHref = "Top up", "/wallet"
-	case v.signedIn && v.who.Role == "" && v.who.Operator:
-		m.ActionLabel, m.ActionHref = "Go to operations", "/ops"
-	}
+	m := a.problemModel(r, v, to, f)
 	page := views.ErrorPage(m)
 	if isFragment(r) {
 		page = views.Problem(m)
@@ -210,6 +216,44 @@ func (a *app) problemPage(w http.ResponseWriter, r *http.Request, v *visit, to a
 		a.Log.LogAttrs(r.Context(), slog.LevelError, "error page failed", append(v.attrs(), slog.Any("error", err))...)
 		http.Error(w, "Something went wrong on our side.", http.StatusInternalServerError)
 	}
+}
+
+// problemModel says what happened and what to do, with a way on that may help.
+func (a *app) problemModel(r *http.Request, v *visit, to answer, f *fault.Error) views.ErrorPageModel {
+	m := views.ErrorPageModel{
+		Meta: a.meta(r, v, to.title), Status: to.status, Title: to.title, Sentence: f.Public, RequestID: v.requestID,
+	}
+	if errors.Is(f, errMethod) && r.Method == http.MethodGet { // the address of a form, opened by itself
+		m.Sentence = "There is nothing to see at this address by itself. Go back to the page that you came from, or go on from the start."
+	}
+	back := localPath(refererPath(r))
+	switch {
+	case errors.Is(f, errStaleForm):
+		m.Title, m.Meta.Title = "This page was too old", "This page was too old"
+		if back != "" {
+			m.ActionLabel, m.ActionHref = "Load the page again", back
+		}
+	case passes(to.status) && !isFragment(r): // a fragment's page is still there, with what was pressed
+		if r.Method == http.MethodGet {
+			back = localPath(r.URL.RequestURI())
+		}
+		if back != "" {
+			m.ActionLabel, m.ActionHref = "Try again", back
+			if r.Method != http.MethodGet {
+				m.ActionLabel = "Back to the page"
+			}
+		}
+	case f.Kind == fault.Unpaid:
+		m.ActionLabel, m.ActionHref = "Top up", "/wallet"
+	case v.signedIn && v.who.Role == "" && v.who.Operator:
+		m.ActionLabel, m.ActionHref = "Go to operations", "/ops"
+	}
+	return m
+}
+
+// passes reports whether the same may work a little later.
+func passes(status int) bool {
+	return status >= http.StatusInternalServerError || status == http.StatusTooManyRequests
 }
 
 // rendered are the buffers that pages are rendered into; each is emptied before the next page.

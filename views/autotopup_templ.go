@@ -2028,7 +2028,7 @@ func opsAutoFigures(p OpsAutoPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 130, "</p><dl class=\"mt-5 grid gap-x-6 gap-y-4 border-t border-line pt-4 min-[480px]:grid-cols-2 sm:grid-cols-5\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 130, "</p><dl class=\"mt-5 grid gap-x-6 gap-y-4 border-t border-line pt-4 min-[480px]:grid-cols-3\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -152,7 +152,7 @@ func (p OverviewPage) webhooks() overviewTile {
 		t.State = allWell
 	}
 	t.Figure = percentOf(w.Worked, w.Received)
-	t.Lines = []string{"of " + received + " worked", "Stored to worked: " + short(w.Median) + " for half of them, " + short(w.P99) + " for 99%"}
+	t.Lines = []string{"of " + received + " worked", "Stored to worked: " + short(w.Median) + " for half, " + short(w.P99) + " for 99%"}
 	return t
 }
 
@@ -201,7 +201,7 @@ func (p OverviewPage) jobs() overviewTile {
 }
 
 func (p OverviewPage) promises() overviewTile {
-	t := overviewTile{ID: "tile-promises", Title: "Promises about money and numbers", Href: "/ops/integrity", More: "Integrity"}
+	t := overviewTile{ID: "tile-promises", Title: "Promises kept", Href: "/ops/integrity", More: "Integrity"}
 	v := p.Promises
 	switch {
 	case v == nil:
@@ -225,7 +225,7 @@ func (p OverviewPage) promises() overviewTile {
 }
 
 func (p OverviewPage) numbers() overviewTile {
-	t := overviewTile{ID: "tile-numbers", Title: "Numbers as the providers have them", Href: "/ops/integrity", More: "Integrity"}
+	t := overviewTile{ID: "tile-numbers", Title: "Numbers, ours and theirs", Href: "/ops/integrity", More: "Integrity"}
 	v := p.Numbers
 	switch {
 	case v == nil:

@@ -334,7 +334,7 @@ func overviewParts(p OverviewPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 19, "<li class=\"col-span-full flex\"><form method=\"post\" action=\"/ops/verify\" class=\"flex w-full flex-col items-start justify-center gap-2 rounded-lg border border-dashed border-edge px-4 py-4 sm:px-5\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 19, "<li class=\"col-span-full flex\"><form method=\"post\" action=\"/ops/verify\" class=\"flex w-full flex-col items-start gap-x-4 gap-y-2 rounded-lg border border-dashed border-edge px-4 py-4 sm:flex-row sm:items-center sm:px-5\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

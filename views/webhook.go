@@ -151,7 +151,7 @@ func short(d time.Duration) string {
 	if d >= time.Second {
 		return age(d)
 	}
-	return strconv.FormatInt(d.Milliseconds(), 10) + " ms"
+	return strconv.FormatInt(d.Milliseconds(), 10) + "\u00a0ms"
 }
 
 // refusals says how it stands with signatures. Refusals where nothing else comes mean that our secret is not Stripe's.

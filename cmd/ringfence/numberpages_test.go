@@ -62,6 +62,7 @@ func getNumber(t *testing.T, s *site) {
 	tab.Everywhere("number-buy")
 	tab.Leave("#buy")
 	tab.WaitText("#number-state", "It is ready to be used")
+	tab.WaitText("#said", "Active £1.19 a month It is ready to be used.") // what a poll brought is read out
 	want(t, "the history", tab.Text("#history"), "Activated and paid for")
 	want(t, "the entries", tab.Text("#entries"), "-£10.00")
 	tab.Everywhere("number-active")

@@ -77,7 +77,7 @@ func As(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
-	return &Error{Kind: Internal, Public: "Something went wrong on our side. Nothing was charged by this request unless your wallet shows it.", Cause: err}
+	return &Error{Kind: Internal, Public: "Something went wrong on our side. Try again, and write to us if it happens once more. Nothing was charged by this request unless your wallet shows it.", Cause: err}
 }
 
 // Is reports whether err carries a fault of this kind.

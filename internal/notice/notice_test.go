@@ -498,10 +498,10 @@ func TestNumbersByMail(t *testing.T) {
 		t.Errorf("%d letters: %q", n, p.got(owner))
 	}
 	for subject, says := range map[string][]string{
-		"Your wallet does not cover the rent of +14155550101": {"£1.19, is charged on 2 April 2026", "£0.40 is available", "£2.38 of rent is due by then", "Top up: https://ringfence.example/wallet"},
-		"The rent of +14155550101 is not paid":                {"did not have £0.19", "before 16 April 2026", "released", "Top up: https://ringfence.example/wallet"},
-		"+14155550101 is released":                            {"£0.19 in all, is still owed", "See the number: https://ringfence.example/numbers/" + id},
-		"+14155550101 could not be bought":                    {"Somebody else has taken this number. Nothing was charged. The £10.00 that was set aside for it is yours again.", "https://ringfence.example/numbers"},
+		"Your wallet does not cover the rent of +1 415-555-0101": {"£1.19, is charged on 2 April 2026", "£0.40 is available", "£2.38 of rent is due by then", "Top up: https://ringfence.example/wallet"},
+		"The rent of +1 415-555-0101 is not paid":                {"did not have £0.19", "before 16 April 2026", "released", "Top up: https://ringfence.example/wallet"},
+		"+1 415-555-0101 is released":                            {"£0.19 in all, is still owed", "See the number: https://ringfence.example/numbers/" + id},
+		"+1 415-555-0101 could not be bought":                    {"Somebody else has taken this number. Nothing was charged. The £10.00 that was set aside for it is yours again.", "https://ringfence.example/numbers"},
 	} {
 		for _, words := range says {
 			if text := strings.Join(strings.Fields(letters[subject].Text), " "); !strings.Contains(text, words) {

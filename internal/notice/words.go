@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"ringfence/internal/money"
+	"ringfence/internal/phone"
 )
 
 // Kinds are all there are, in the order in which people are asked whether they want mail about them.
@@ -145,7 +146,7 @@ func words(kind Kind, data []byte) (Words, error) {
 
 // aboutNumber tells a notice about a phone number.
 func (f figures) aboutNumber(kind Kind) Words {
-	number, day := cmp.Or(f.PhoneNumber, "a phone number"), func(t time.Time) string { return t.UTC().Format("2 January 2006") }
+	number, day := cmp.Or(phone.Text(f.PhoneNumber), "a phone number"), func(t time.Time) string { return t.UTC().Format("2 January 2006") }
 	w := Words{Title: kind.About(), Path: "/wallet", Link: "Top up", Bad: true}
 	switch kind {
 	case NumberRentDue:
@@ -165,7 +166,7 @@ func (f figures) aboutNumber(kind Kind) Words {
 		w.Path, w.Link = f.page(), "See the number"
 	case NumberFailed:
 		w.Title = fmt.Sprintf("%s could not be bought", number)
-		w.Text = cmp.Or(f.Reason, "It was not bought.")
+		w.Text = cmp.Or(phone.In(f.Reason), "It was not bought.")
 		if f.Amount > 0 {
 			w.Text += fmt.Sprintf(" The %s that was set aside for it is yours again.", f.Amount)
 		}

@@ -37,6 +37,7 @@
   }
 
   const unreachable = (event) => {
+    if (event?.detail?.requestConfig && quiet(event)) return paused(true)
     const problem = document.getElementById('problem')
     const words = document.getElementById('problem-unreachable')
     if (!problem || !words) return
@@ -148,6 +149,49 @@
     else if (status >= 400 && byHand(event)) take(document.getElementById('problem'))
   })
   document.addEventListener('htmx:oobAfterSwap', markFields)
+
+  // What a page asks by itself disturbs nobody: its words are read out once, where they changed, and whoever was in the part goes on
+  // from there. Without an answer the page says so once, quietly, until there is one again.
+  const words = (el) => {
+    const copy = el.cloneNode(true)
+    copy.querySelectorAll('time, [hidden], noscript').forEach((at) => at.remove())
+    const texts = document.createTreeWalker(copy, NodeFilter.SHOW_TEXT)
+    let all = ''
+    while (texts.nextNode()) all += ' ' + texts.currentNode.data // what stands apart is read apart
+    return all.trim().replace(/\s+/g, ' ')
+  }
+  const saying = () => [...document.querySelectorAll('[data-says][id]')]
+  const quiet = (event) => !byHand(event) && !event.detail.requestConfig?.triggeringEvent?.type?.match(/^(input|change)$/)
+  const paused = (on) => show(document.getElementById('live-lost') ? 'live-lost' : 'paused', on)
+  let before = null
+  let held = null
+  document.addEventListener('htmx:beforeSwap', (event) => {
+    before = null
+    if (!quiet(event)) return
+    const failed = event.detail.xhr.status >= 400
+    if (failed) event.detail.shouldSwap = false
+    paused(failed)
+    if (failed) return
+    before = new Map(saying().map((el) => [el.id, words(el)]))
+    const within = event.detail.target
+    held = within !== document.activeElement && within.contains(document.activeElement) ? within : null
+  })
+  document.addEventListener('htmx:afterSettle', (event) => {
+    if (!before || !quiet(event)) return
+    const changed = saying().filter((el) => before.has(el.id) && before.get(el.id) !== words(el))
+    before = null
+    if (changed.length) say(changed.map((el) => (el.dataset.says ? `${el.dataset.says}: ` : '') + words(el)).join('. '))
+    if (held?.isConnected && document.activeElement === document.body) {
+      if (held.tabIndex < 0) held.tabIndex = -1
+      held.focus({ preventScroll: true })
+    }
+    held = null
+  })
+  // A region that says the same as before is left alone, or it would be read out again.
+  document.addEventListener('htmx:oobBeforeSwap', (event) => {
+    const { target, fragment } = event.detail
+    if (target.matches('[role="status"]') && fragment && words(fragment) === words(target)) event.detail.shouldSwap = false
+  })
   document.addEventListener('htmx:sendError', unreachable)
   document.addEventListener('htmx:timeout', unreachable)
   document.addEventListener('htmx:sseOpen', () => show('live-lost', false))
@@ -156,12 +200,12 @@
   window.addEventListener('online', () => document.getElementById('live-lost') || document.getElementById('problem')?.replaceChildren())
 
   // Where a live part takes away what had the focus, the part itself takes it: the next Tab goes on from there.
-  let held = false
+  let heldByStream = false
   document.addEventListener('htmx:sseBeforeMessage', (event) => {
-    held = event.target !== document.activeElement && event.target.contains(document.activeElement)
+    heldByStream = event.target !== document.activeElement && event.target.contains(document.activeElement)
   })
   document.addEventListener('htmx:sseMessage', (event) => {
-    if (held && !event.target.contains(document.activeElement)) event.target.focus({ preventScroll: true })
+    if (heldByStream && !event.target.contains(document.activeElement)) event.target.focus({ preventScroll: true })
   })
 
   // A new request answers the last problem: its message has served.

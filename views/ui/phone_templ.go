@@ -8,31 +8,14 @@ package ui
 import "github.com/a-h/templ"
 import templruntime "github.com/a-h/templ/runtime"
 
-import (
-	"regexp"
-	"strings"
-
-	"github.com/nyaruka/phonenumbers"
-)
-
-// wrote finds what may be a whole E.164 number inside a sentence.
-var wrote = regexp.MustCompile(`\+[1-9]\d{7,14}\b`)
+import "ringfence/internal/phone"
 
 // PhoneText is a number as people read it, +44 7400 123456 for +447400123456, wherever one is shown: forms, copies, CSV and the
 // API keep E.164. It is safe to repeat. What is no number, such as one that was masked, stays as it is.
-func PhoneText(e164 string) string {
-	if !strings.HasPrefix(e164, "+") || strings.Trim(e164[1:], "0123456789 -()") != "" {
-		return e164
-	}
-	n, err := phonenumbers.Parse(e164, "")
-	if err != nil {
-		return e164
-	}
-	return phonenumbers.Format(n, phonenumbers.INTERNATIONAL)
-}
+func PhoneText(e164 string) string { return phone.Text(e164) }
 
 // PhonesIn is a sentence with the numbers in it as people read them.
-func PhonesIn(sentence string) string { return wrote.ReplaceAllStringFunc(sentence, PhoneText) }
+func PhonesIn(sentence string) string { return phone.In(sentence) }
 
 // PhoneProps describe a phone number on its own.
 type PhoneProps struct {
@@ -70,7 +53,7 @@ func Phone(p PhoneProps) templ.Component {
 		var templ_7745c5c3_Var2 string
 		templ_7745c5c3_Var2, templ_7745c5c3_Err = templ.JoinStringErrs(PhoneText(p.E164))
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/ui/phone.templ`, Line: 38, Col: 42}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/ui/phone.templ`, Line: 21, Col: 42}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var2))
 		if templ_7745c5c3_Err != nil {
