@@ -9,8 +9,9 @@ LINT = go tool -modfile=.ci/golangci-lint.mod golangci-lint
 # Prometheus's own tool, pinned with its checksums in the same way, without the clouds it could discover targets in.
 PROMTOOL = go run -modfile=.ci/promtool.mod -tags remove_all_sd github.com/prometheus/prometheus/cmd/promtool
 
-# Two packages at a time suit a machine with 2 cores: each may bring its own database or browser.
-TEST = go test -p 2 -timeout 15m
+# Two packages at a time suit a machine with 2 cores: each may bring its own database or browser. What vet has to say is asked
+# for once, by check.
+TEST = go test -vet=off -p 2 -timeout 15m
 
 .PHONY: help run build test race check generated drill generate lint fmt demo-shots lighthouse alerts pages
 

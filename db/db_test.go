@@ -554,3 +554,22 @@ func TestLockOrder(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPatiently: a transaction has the time for its statements that it was given, and ends without a trace when that is over.
+func TestPatiently(t *testing.T) {
+	d := dbtest.Open(t, nil)
+	var slept bool
+	sleep := func(seconds float64) func(context.Context, *db.Tx) error {
+		return func(ctx context.Context, tx *db.Tx) error {
+			slept = false
+			return tx.GetContext(ctx, &slept, `SELECT pg_sleep($1) IS NOT NULL`, seconds)
+		}
+	}
+	err := d.InSystemTx(db.Patiently(t.Context(), 20*time.Millisecond), "test", sleep(60))
+	if err == nil || slept {
+		t.Errorf("a minute within 20 ms: %t, %v", slept, err)
+	}
+	if err := d.InSystemTx(db.Patiently(t.Context(), time.Hour), "test", sleep(0.01)); err != nil || !slept {
+		t.Errorf("a moment within an hour: %t, %v", slept, err)
+	}
+}

@@ -48,6 +48,14 @@ func (tx *Tx) ReadWidely(ctx context.Context) error {
 	return nil
 }
 
+type budgetKey struct{}
+
+// Patiently gives the transactions below ctx another time for their statements than the half minute that they have
+// otherwise: for what looks at everything and grows with it, while nobody waits.
+func Patiently(ctx context.Context, budget time.Duration) context.Context {
+	return context.WithValue(ctx, budgetKey{}, budget)
+}
+
 // ErrCommitUnknown says that the reply to COMMIT was lost: the work may be done or not. Look it up by its key before
 // trying again.
 var ErrCommitUnknown = errors.New("the outcome of the commit is unknown")
@@ -143,7 +151,11 @@ func (d *DB) once(ctx context.Context, pool *sqlx.DB, readOnly bool, orgs []uuid
 		}
 	}()
 
-	budget, cancel := context.WithTimeout(ctx, statementBudget)
+	wait := statementBudget
+	if patient, ok := ctx.Value(budgetKey{}).(time.Duration); ok {
+		wait = patient
+	}
+	budget, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	if err := fn(budget, tx); err != nil {
 		return err

@@ -94,6 +94,9 @@ func (a *app) compareProviders(ctx context.Context, out io.Writer) (agree bool, 
 	return differ == 0, nil
 }
 
+// verifyBudget is how long the books may take. They are read whole: 13 seconds for a million transactions on two cores.
+const verifyBudget = 10 * time.Minute
+
 // The tables that verify must see whole, and the promises that it holds them to beside the wallet's.
 var (
 	verifiedTables = slices.Concat(wallet.BookTables, payments.Tables, telephony.Tables, knowledge.Tables)
@@ -109,7 +112,7 @@ func (a *app) verify(ctx context.Context) ([]wallet.Check, error) {
 	}
 	var seen map[string]int64
 	var checks []wallet.Check
-	err = a.db.InSystemTx(ctx, "verifying the books", func(ctx context.Context, tx *db.Tx) (err error) {
+	err = a.db.InSystemTx(db.Patiently(ctx, verifyBudget), "verifying the books", func(ctx context.Context, tx *db.Tx) (err error) {
 		if seen, err = wallet.CountVisible(ctx, tx, verifiedTables); err != nil {
 			return err
 		}
