@@ -79,6 +79,7 @@ func keepAgent(t *testing.T, s *site) {
 	want(t, "the list", tab.Text("#agents"), "No agents yet")
 	tab.Everywhere("agents-empty")
 	tab.Leave("#first")
+	tab.Everywhere("agent-form")
 	tab.Type("#name", "Reception")
 	tab.Type("#prompt", "You answer the phone of a dentist.")
 	tab.WaitText("#prompt-count", "34 of 16,000 characters")

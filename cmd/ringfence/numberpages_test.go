@@ -196,6 +196,8 @@ func mendNumbers(t *testing.T, s *site) {
 	tab.Click("#run")
 	tab.WaitText("#unreached", "Vapi")
 	tab.Everywhere("integrity-unreached")
+	tab.Open(s.base() + "/ops/integrity/links")
+	tab.Everywhere("integrity-links")
 	s.vapiFaults(t, `[]`)
 }
 

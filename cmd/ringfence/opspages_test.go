@@ -56,6 +56,7 @@ func operatorOpens(t *testing.T, s *site) {
 	want(t, "the list", tab.Text("#organisations"), "Harbour Dental")
 	tab.Everywhere("ops-organisations")
 	tab.Leave("#new")
+	tab.Everywhere("ops-organisation-form")
 	tab.Type("#name", "Mill Bakery")
 	tab.Type("#owner", "nonsense")
 	tab.Type("#reason", "TICKET-1")

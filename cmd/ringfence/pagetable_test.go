@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"ringfence/handlers"
 	"ringfence/internal/browsertest"
 )
 
@@ -120,6 +122,24 @@ exchanged (HTMX or a live stream), the others as they were loaded.
 	return os.WriteFile(pageTable, b.Bytes(), 0o600)
 }
 
+// noPages are what is asked for by GET and is no page of ours: it is read by programs, streamed, leads elsewhere, or is River's.
+var noPages = regexp.MustCompile(`^/(\{\$\}|api/v1/.*|api/openapi\.json|static/.*|healthz|readyz|metrics|status\.json|wallet/stream|.*\.csv|.*/invoice|.*/payload|ops/jobs/river/)$`)
+
+// notJudged are the pages that there are and no test judged.
+func notJudged(rows []pageRow) (missing []string) {
+	judged := map[string]bool{}
+	for _, r := range rows {
+		judged[r.path] = true
+	}
+	for _, rt := range handlers.Routes() {
+		path := regexp.MustCompile(`\{\w+\}`).ReplaceAllString(rt.Pattern, "…")
+		if rt.Method == http.MethodGet && !noPages.MatchString(rt.Pattern) && !judged[path] {
+			missing = append(missing, "no test judged the page "+rt.Pattern)
+		}
+	}
+	return missing
+}
+
 // tableRow takes a row of the table apart: its address and its states.
 var tableRow = regexp.MustCompile("(?m)^\\| [^|]* \\| `([^`]*)` \\| ([^|]*) \\|")
 
@@ -142,6 +162,7 @@ func holdPageTable(table string, rows []pageRow, whole bool) error {
 		}
 	}
 	if whole {
+		wrong = append(wrong, notJudged(rows)...)
 		for state := range written {
 			wrong = append(wrong, "in it and not judged: "+state)
 		}
