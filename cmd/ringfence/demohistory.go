@@ -40,7 +40,7 @@ const (
 	// demoGoodwill is the last line's amount: what is missing before it is paid by card.
 	demoGoodwill money.Pence = 200
 	// demoPatience bounds the wait for one answer of the sandbox's.
-	demoPatience = 10 * time.Second
+	demoPatience = time.Minute
 )
 
 // pastClock is the clock that the history is made by. It goes forward only.
