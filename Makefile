@@ -42,9 +42,9 @@ check: ## say whether a change is good: generated files, modules, linters, tests
 	@$(MAKE) --no-print-directory lint alerts test
 
 # The race detector needs cgo, hence the C compiler that setup.sh sees to.
-race: ## run every test with the race detector (long); pages are used, not judged
+race: ## run the tests of PACKAGES (all) with the race detector (long); pages are used, not judged
 	@deploy/setup.sh test
-	CGO_ENABLED=1 go test -race -p 2 -timeout 30m ./...
+	CGO_ENABLED=1 go test -race -p 2 -timeout 30m $(or $(PACKAGES),./...)
 
 # Drills are tests with the build tag drill: long, with faults injected into the whole. One package at a time, since
 # they load the machine on purpose.
