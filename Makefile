@@ -13,7 +13,7 @@ PROMTOOL = go run -modfile=.ci/promtool.mod -tags remove_all_sd github.com/prome
 # for once, by check.
 TEST = go test -vet=off -p 2 -timeout 15m
 
-.PHONY: help run build test race check generated drill generate lint fmt demo-shots lighthouse alerts pages
+.PHONY: help run build test race check drill generate lint fmt demo-shots lighthouse alerts pages
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,25 @@ drill: ## run the fault drills (long)
 	packages=$$(printf '%s\n' $$files | sed 's|/[^/]*$$||' | LC_ALL=C sort -u); \
 	drills=$$(sed -n 's/^func \(Test[[:alnum:]_]*\)(t \*testing.T).*/\1/p' $$files | LC_ALL=C sort -u | paste -s -d '|' -); \
 	set -x; go test -tags drill -v -count=1 -p 1 -timeout 60m -run "^($$drills)$$" $$packages
+
+# The browser tests take the pictures, of a demo of their own; what is too large for a README is refused.
+SHOTS = wallet wallet-dark wallet-phone dashboard numbers agent calls operations
+demo-shots: ## take the pictures of README and docs (docs/images)
+	@deploy/setup.sh test
+	@rm -rf .shots && mkdir .shots
+	RINGFENCE_SCREENSHOTS=$(CURDIR)/.shots go test -count=1 -timeout 10m -run '^TestDemoPages$$/^pictures$$' ./cmd/ringfence
+	@for name in $(SHOTS); do \
+		if [ -n "$$(find .shots/$$name.png -size +300k)" ]; then echo "$$name.png is larger than 300 KB" >&2; exit 1; fi; \
+		mv .shots/$$name.png docs/images/; \
+	done; rm -rf .shots
+
+pages: ## write docs/pages.md and its pictures by the browser tests
+	@deploy/setup.sh test
+	RINGFENCE_PAGES=write go test -count=1 -timeout 25m ./cmd/ringfence
+
+# Lighthouse and all that comes with it stay apart from what the program is built with.
+lighthouse: ## measure the running demo's pages with Lighthouse (BASE=http://127.0.0.1:8080)
+	@cd .ci/lighthouse && npm ci && node measure.js
 
 generate: node_modules/.package-lock.json ## rebuild the generated files: templ's Go, CSS, scripts, icons
 	go tool templ generate -log-level warn

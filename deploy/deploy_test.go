@@ -224,3 +224,15 @@ func TestEverySettingIsDocumented(t *testing.T) {
 		t.Errorf("the example as it is: %v, want it refused for what is to be filled in", err)
 	}
 }
+
+// What the Makefile promises to make it can: make itself would say that there is nothing to be done.
+func TestEveryTargetHasItsRule(t *testing.T) {
+	makefile := read(t, "../Makefile")
+	_, targets, _ := strings.Cut(makefile, ".PHONY: ")
+	targets, _, _ = strings.Cut(targets, "\n")
+	for target := range strings.FieldsSeq(targets) {
+		if n := len(regexp.MustCompile(`(?m)^`+target+`:`).FindAllString(makefile, -1)); n != 1 {
+			t.Errorf("%s has %d rules", target, n)
+		}
+	}
+}
