@@ -258,19 +258,29 @@ func (d *DB) Ping(ctx context.Context) error {
 }
 
 // CountRows counts the rows of each table as the owner sees them: independently of the policies that the working
-// roles see through, so that a wrong policy cannot make verify blind.
-func CountRows(ctx context.Context, url string, tables []string) (map[string]int64, error) {
+// roles see through, so that a wrong policy cannot make verify blind. It sees the moment of the transaction that exported the
+// snapshot, which must still be open.
+func CountRows(ctx context.Context, url, snapshot string, tables []string) (counts map[string]int64, err error) {
 	pool, err := openPool(url, RoleOwner, 1, nil)
 	if err != nil {
 		return nil, err
 	}
-	counts := make(map[string]int64, len(tables))
+	defer func() { err = errors.Join(err, pool.Close()) }()
+	tx, err := pool.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't begin to count: %w", err)
+	}
+	defer func() { err = errors.Join(err, tx.Rollback()) }()
+	if _, err := tx.ExecContext(ctx, `SET TRANSACTION SNAPSHOT `+pq.QuoteLiteral(snapshot)); err != nil {
+		return nil, fmt.Errorf("couldn't see what another transaction sees: %w", err)
+	}
+	counts = make(map[string]int64, len(tables))
 	for _, table := range slices.Sorted(slices.Values(tables)) {
 		var n int64
-		if err := pool.GetContext(ctx, &n, `SELECT count(*) FROM `+pq.QuoteIdentifier(table)); err != nil {
-			return nil, errors.Join(fmt.Errorf("couldn't count %s: %w", table, err), pool.Close())
+		if err := tx.GetContext(ctx, &n, `SELECT count(*) FROM `+pq.QuoteIdentifier(table)); err != nil {
+			return nil, fmt.Errorf("couldn't count %s: %w", table, err)
 		}
 		counts[table] = n
 	}
-	return counts, pool.Close()
+	return counts, nil
 }
