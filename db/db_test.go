@@ -491,7 +491,7 @@ func TestOrdinaryOwner(t *testing.T) {
 		if err := tx.GetContext(ctx, &snapshot, `SELECT pg_export_snapshot()`); err != nil {
 			return err
 		}
-		dbtest.Super(t, u, `INSERT INTO organizations (id, name, created_at) VALUES (gen_random_uuid(), 'After that moment', now())`)
+		dbtest.Super(t, u, `INSERT INTO organizations (id, name, created_at) VALUES (gen_random_uuid(), 'After that moment', now())`) //nolint:contextcheck // it is somebody else's
 		counts, err := db.CountRows(ctx, target.String(), snapshot, []string{"wallets", "organizations"})
 		if err == nil && (counts["wallets"] != len64(orgs) || counts["organizations"] != len64(orgs)) {
 			t.Errorf("the independent count sees %v, want %d of each", counts, len(orgs))

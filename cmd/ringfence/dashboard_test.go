@@ -149,12 +149,10 @@ func pictures(t *testing.T, s *site) {
 	want(t, "the agent", tab.Text("h1"), "Front desk")
 	tab.Screenshot("agent")
 
+	until(t, "the books and the numbers to be verified", func() bool { return s.count(t, `SELECT count(DISTINCT kind) FROM verifications`) == 2 })
 	op := s.tab(t, browsertest.View{Height: 1000}, operator)
-	op.Expect("status of 404")
 	op.Open(s.base() + "/ops")
-	if op.Status() == http.StatusNotFound { // no overview yet: what there is to see first
-		op.Open(s.base() + "/ops/integrity")
-	}
+	want(t, "the promises", op.Text("#tile-promises"), "Good")
 	if op.Status() != http.StatusOK {
 		t.Errorf("an operator is answered with %d", op.Status())
 	}
