@@ -570,17 +570,28 @@ func TestLockOrder(t *testing.T) {
 func TestPatiently(t *testing.T) {
 	d := dbtest.Open(t, nil)
 	var slept bool
-	sleep := func(seconds float64) func(context.Context, *db.Tx) error {
+	sleep := func(seconds float64, budget time.Duration) func(context.Context, *db.Tx) error {
 		return func(ctx context.Context, tx *db.Tx) error {
 			slept = false
+			// It began before now, so what is left of it is less than the whole; that half of an hour is left is no matter of speed.
+			left := budget
+			if end, ok := ctx.Deadline(); ok {
+				left = time.Until(end)
+			}
+			if left >= budget || budget >= time.Hour && left < budget/2 {
+				t.Errorf("of %s for the statements %s are left", budget, left)
+			}
 			return tx.GetContext(ctx, &slept, `SELECT pg_sleep($1) IS NOT NULL`, seconds)
 		}
 	}
-	err := d.InSystemTx(db.Patiently(t.Context(), 20*time.Millisecond), "test", sleep(60))
-	if err == nil || slept {
-		t.Errorf("a minute within 20 ms: %t, %v", slept, err)
-	}
-	if err := d.InSystemTx(db.Patiently(t.Context(), time.Hour), "test", sleep(0.01)); err != nil || !slept {
-		t.Errorf("a moment within an hour: %t, %v", slept, err)
+	for _, c := range []struct {
+		budget  time.Duration
+		seconds float64
+		done    bool
+	}{{20 * time.Millisecond, 60, false}, {time.Hour, 0.01, true}} {
+		err := d.InSystemTx(db.Patiently(t.Context(), c.budget), "test", sleep(c.seconds, c.budget))
+		if (err == nil) != c.done || slept != c.done {
+			t.Errorf("%g s within %s: %t, %v", c.seconds, c.budget, slept, err)
+		}
 	}
 }
