@@ -56,7 +56,7 @@ type Deps struct {
 	Agents   *telephony.Agents
 	Calls    *telephony.Calls
 	Log      *slog.Logger
-	Now      func() time.Time // the process's clock; nil means the wall clock
+	Now      func() time.Time // the process's clock
 	// Metrics count the work; nil counts for nobody.
 	Metrics *Metrics
 	// Tracer makes each job a part of the trace that it came from; nil makes none.
@@ -156,9 +156,6 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 		for _, outcome := range []string{"ok", "failed"} {
 			d.Metrics.sweeps.WithLabelValues(s.Name, outcome)
 		}
-	}
-	if d.Now == nil {
-		d.Now = time.Now //nolint:forbidigo // tests that do not look at times give none
 	}
 	listener, err := d.DB.Listener(ctx)
 	if err != nil {

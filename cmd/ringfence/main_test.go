@@ -39,8 +39,8 @@ func TestMain(m *testing.M) {
 	dbtest.Main(m, pagesHold)
 }
 
-// longest is how long anything may take that a test waits for.
-const longest = 2 * time.Minute
+// longest is how long anything may take that a test waits for; the race detector makes all of it several times as slow.
+var longest = map[bool]time.Duration{false: 30 * time.Second, true: 2 * time.Minute}[raceDetector]
 
 // The people of the demo.
 const (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -121,11 +122,14 @@ const (
 	demoWhole = "demo-opening-balance"
 )
 
+// historyWithin is how long a slow machine may take for the demo's history, and others wait for it.
+const historyWithin = 10 * time.Minute
+
 // fillDemo brings the demo's wallet to its balance, once: with a history before it where that is wanted and can be made. One
 // that was begun, by a process that was killed, is gone on with. Whoever else seeds meanwhile waits, and finds it done.
 func (a *app) fillDemo(ctx context.Context, org uuid.UUID, balance money.Pence) error {
-	return a.db.InSystemTx(ctx, "one process at a time makes the demo's history", func(lockCtx context.Context, tx *db.Tx) error {
-		// The wait ends with the statements' own time, not with the pool's for locks, since a history takes some seconds.
+	return a.db.InSystemTx(db.Patiently(ctx, historyWithin), "one process at a time makes the demo's history", func(lockCtx context.Context, tx *db.Tx) error {
+		// The wait ends with the transaction's time, not with the pool's for locks, since a history takes some seconds.
 		if _, err := tx.ExecContext(lockCtx, `SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0`); err != nil {
 			return fmt.Errorf("couldn't prepare to wait for the seed: %w", err)
 		}

@@ -122,7 +122,7 @@ func (c serveCmd) serve(e *env, web bool) (err error) {
 		}
 		runner, err := jobs.Start(e.ctx, jobs.Deps{
 			DB: a.db, Payments: a.payments, Notices: a.notices, Webhooks: a.webhooks, Numbers: a.numbers, Agents: a.agents, Calls: a.calls,
-			Operations: a.operations, Sweepers: a.sweepers(), Log: a.log, Metrics: a.jobs, Tracer: tracer,
+			Operations: a.operations, Sweepers: a.sweepers(), Log: a.log, Now: a.clock, Metrics: a.jobs, Tracer: tracer,
 		})
 		if err != nil {
 			return err

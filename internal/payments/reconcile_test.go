@@ -340,7 +340,7 @@ func TestWorkersReconcile(t *testing.T) {
 	f.bought("50.00")
 	f.ahead.Store(0)
 	f.bought("20.00")
-	runner, err := jobs.Start(t.Context(), jobs.Deps{DB: f.db, Payments: f.svc, Notices: silent(t, f.db), Log: slog.New(slog.DiscardHandler)})
+	runner, err := jobs.Start(t.Context(), jobs.Deps{DB: f.db, Payments: f.svc, Notices: silent(t, f.db), Log: slog.New(slog.DiscardHandler), Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

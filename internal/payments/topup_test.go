@@ -876,7 +876,7 @@ func newLive(t *testing.T) *live {
 	h.svc = l.svc
 	log := slog.New(slog.DiscardHandler)
 	runner, err := jobs.Start(t.Context(), jobs.Deps{
-		DB: l.db, Payments: l.svc, Notices: silent(t, l.db), Log: log,
+		DB: l.db, Payments: l.svc, Notices: silent(t, l.db), Log: log, Now: time.Now,
 		Sweepers: []jobs.Sweeper{{Name: "payments", Run: func(ctx context.Context) error { _, err := l.svc.Sweep(ctx); return err }}},
 	})
 	if err != nil {
