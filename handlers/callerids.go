@@ -115,7 +115,7 @@ func (a *app) showCallerID(w http.ResponseWriter, r *http.Request, v *visit, rem
 	if err != nil {
 		return err
 	}
-	p := views.CallerIDPage{Meta: a.meta(r, v, "Caller ID "+c.PhoneNumber), Number: callerNumber(c, by[c.ID.String()], v.who.CanPay()), CanEdit: v.who.CanPay(), Removing: removing}
+	p := views.CallerIDPage{Meta: a.meta(r, v, "Caller ID "+views.PhoneText(c.PhoneNumber)), Number: callerNumber(c, by[c.ID.String()], v.who.CanPay()), CanEdit: v.who.CanPay(), Removing: removing}
 	if isFragment(r) {
 		if r.URL.Query().Get("seen") == p.Number.Seen() {
 			w.WriteHeader(http.StatusNoContent)

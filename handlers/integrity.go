@@ -123,7 +123,7 @@ func (a *app) askMend(w http.ResponseWriter, r *http.Request, v *visit, status i
 	for _, e := range story {
 		p.History = append(p.History, views.NumberEvent{At: e.At, What: numberWords(e.Action), Who: string(e.Actor), Reason: e.Reason})
 	}
-	p.Meta = a.meta(r, v, "Number "+n.PhoneNumber)
+	p.Meta = a.meta(r, v, "Number "+views.PhoneText(n.PhoneNumber))
 	return a.render(w, r, status, views.MendNumber(p))
 }
 
