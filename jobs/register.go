@@ -114,7 +114,7 @@ func periodic() []*river.PeriodicJob {
 // NewInserter gives the client through which the domain adds jobs in its own transactions. It works none.
 func NewInserter(d *db.DB, log *slog.Logger) (*river.Client[*sql.Tx], error) {
 	c, err := river.NewClient(riverdatabasesql.New(d.SystemPool()), &river.Config{
-		Logger: log.With("part", "river"),
+		Logger: riverLog(log),
 		// It announces new jobs at most once in this time; by default every 100 ms, and the others wait for the poll.
 		FetchCooldown: fetchCooldown,
 		Middleware:    []rivertype.Middleware{&databaseTime{}, &carrying{}},
@@ -162,7 +162,7 @@ func Start(ctx context.Context, d Deps) (*Runner, error) {
 		return nil, err
 	}
 	client, err := river.NewClient(riverdatabasesql.NewWithPgxListener(d.DB.SystemPool(), listener), &river.Config{
-		Logger:  d.Log.With("part", "river"),
+		Logger:  riverLog(d.Log),
 		Workers: register(d),
 		Queues: map[string]river.QueueConfig{
 			// The poll covers wake-ups that were lost with a rolled-back insert.
