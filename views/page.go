@@ -123,7 +123,7 @@ func shell(m PageMeta) ui.ShellProps {
 // htmxConfig is the configuration of htmx: no eval, no scripts in answers, no styles of its own and no copies of pages in
 // the browser's storage. A 422 is swapped like any answer, since it is the same form again; other refusals go to the
 // place for problems at the head of the page, whatever the target of the request was.
-const htmxConfig = `{"allowEval":false,"allowScriptTags":false,"includeIndicatorStyles":false,"historyCacheSize":0,"timeout":20000,` +
+const htmxConfig = `{"allowEval":false,"allowScriptTags":false,"includeIndicatorStyles":false,"historyCacheSize":0,"timeout":20000,"defaultSettleDelay":0,` +
 	`"responseHandling":[{"code":"204","swap":false},{"code":"[23]..","swap":true},{"code":"422","swap":true},` +
 	`{"code":"[45]..","swap":true,"error":true,"target":"#problem","swapOverride":"innerHTML"}]}`
 

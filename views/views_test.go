@@ -523,7 +523,7 @@ func TestHTMXConfiguration(t *testing.T) {
 	content := parse(t, Wallet(wallet())).Find(`meta[name="htmx-config"]`).AttrOr("content", "")
 	var c struct {
 		AllowEval, AllowScriptTags, IncludeIndicatorStyles *bool
-		HistoryCacheSize                                   *int
+		HistoryCacheSize, DefaultSettleDelay               *int
 		ResponseHandling                                   []struct {
 			Code, Target string
 			Swap         bool
@@ -539,6 +539,9 @@ func TestHTMXConfiguration(t *testing.T) {
 	}
 	if c.HistoryCacheSize == nil || *c.HistoryCacheSize != 0 {
 		t.Error("pages with balances would be kept in the browser's storage")
+	}
+	if c.DefaultSettleDelay == nil || *c.DefaultSettleDelay != 0 {
+		t.Error("a form that has just arrived would be sent the plain way by whoever is quick: htmx does not know it until then")
 	}
 	swaps422 := false
 	for _, r := range c.ResponseHandling {
