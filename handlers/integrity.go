@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"ringfence/internal/audit"
 	"ringfence/internal/fault"
 	"ringfence/internal/telephony"
 	"ringfence/views"
@@ -120,8 +122,16 @@ func (a *app) askMend(w http.ResponseWriter, r *http.Request, v *visit, status i
 	if err != nil {
 		return err
 	}
+	actors := make([]audit.Actor, len(story))
+	for i, e := range story {
+		actors[i] = e.Actor
+	}
+	emails, err := a.Audit.Emails(r.Context(), actors...)
+	if err != nil {
+		return err
+	}
 	for _, e := range story {
-		p.History = append(p.History, views.NumberEvent{At: e.At, What: numberWords(e.Action), Who: string(e.Actor), Reason: e.Reason})
+		p.History = append(p.History, views.NumberEvent{At: e.At, What: numberWords(e.Action), Who: cmp.Or(emails[e.Actor], string(e.Actor)), Reason: e.Reason})
 	}
 	p.Meta = a.meta(r, v, "Number "+views.PhoneText(n.PhoneNumber))
 	return a.render(w, r, status, views.MendNumber(p))

@@ -109,6 +109,14 @@ func (a PhoneAgent) state() ui.StateProps {
 	return ui.StateProps{Word: "Ready", Tone: ui.ToneGood, Icon: ui.IconCheck}
 }
 
+// listState is how an agent stands among others, where one without a number is not ready either.
+func (a PhoneAgent) listState() ui.StateProps {
+	if a.Sync == AgentSynced && a.Active && a.NumberID == "" {
+		return ui.StateProps{Word: "No number", Tone: ui.ToneWarn, Icon: ui.IconWarning}
+	}
+	return a.state()
+}
+
 // sentence says how it stands in one sentence.
 func (a PhoneAgent) sentence() string {
 	switch {

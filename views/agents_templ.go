@@ -489,7 +489,7 @@ func agentRow(a PhoneAgent, month string) templ.Component {
 						}()
 					}
 					ctx = templ.InitializeContext(ctx)
-					templ_7745c5c3_Err = ui.State(a.state()).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = ui.State(a.listState()).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}

@@ -190,14 +190,6 @@ func (g AgentsGlance) summary() string {
 
 func (g AgentsGlance) more() int64 { return g.All - int64(len(g.List)) }
 
-// glanceState is how an agent stands on the first page, where one without a number is not ready either.
-func (a PhoneAgent) glanceState() ui.StateProps {
-	if a.Sync == AgentSynced && a.Active && a.NumberID == "" {
-		return ui.StateProps{Word: "No number", Tone: ui.ToneWarn, Icon: ui.IconWarning}
-	}
-	return a.state()
-}
-
 // glanceNumber is its number, or what lacks without one.
 func (a PhoneAgent) glanceNumber() string {
 	if a.Number == "" {

@@ -789,7 +789,7 @@ func agentsGlance(g AgentsGlance, may bool) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				for _, a := range g.List {
-					templ_7745c5c3_Err = glanceLine("agent-"+a.ID, a.href(), a.Name, a.glanceNumber(), a.glanceState()).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = glanceLine("agent-"+a.ID, a.href(), a.Name, a.glanceNumber(), a.listState()).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}

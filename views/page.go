@@ -104,9 +104,15 @@ func nav(m PageMeta) []ui.NavItem {
 	if m.User.Role != "" || !m.User.Operator {
 		items = append(items, sitePages...)
 	}
-	items = append(items, ui.NavItem{Label: "Settings", Href: "/settings", Icon: ui.IconPerson})
-	if m.User.Operator {
-		items = append(items, opsPages...)
+	settings := ui.NavItem{Label: "Settings", Href: "/settings", Icon: ui.IconPerson}
+	switch {
+	case m.User.Operator && m.User.Role == "": // what they come for stands first
+		settings.Section = "Account"
+		items = append(append(items, opsPages...), settings)
+	case m.User.Operator:
+		items = append(append(items, settings), opsPages...)
+	default:
+		items = append(items, settings)
 	}
 	for i := range items {
 		items[i].Current = m.Path == items[i].Href || items[i].Href != "/ops" && strings.HasPrefix(m.Path, items[i].Href+"/") ||

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/lib/pq"
 
 	"ringfence/db"
 )
@@ -153,6 +154,35 @@ func (l *Log) Row(ctx context.Context, id int64) (row Row, found bool, err error
 		return err
 	})
 	return row, found, err
+}
+
+// Emails gives the addresses of those among the actors who are people, for operators to read in place of an id.
+func (l *Log) Emails(ctx context.Context, actors ...Actor) (map[Actor]string, error) {
+	ids := make([]uuid.UUID, 0, len(actors))
+	for _, a := range actors {
+		kind, id, _ := strings.Cut(string(a), ":")
+		if person, err := uuid.Parse(id); err == nil && (kind == "user" || kind == "operator") {
+			ids = append(ids, person)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	var people []struct {
+		ID    uuid.UUID `db:"id"`
+		Email string    `db:"email"`
+	}
+	err := l.db.InSystemTx(ctx, "who did what an operator reads of", func(ctx context.Context, tx *db.Tx) error {
+		if err := tx.SelectContext(ctx, &people, `SELECT id, email FROM users WHERE id = ANY ($1)`, pq.Array(ids)); err != nil {
+			return fmt.Errorf("couldn't read who did it: %w", err)
+		}
+		return nil
+	})
+	emails := map[Actor]string{}
+	for _, p := range people {
+		emails[User(p.ID)], emails[Operator(p.ID)] = p.Email, p.Email
+	}
+	return emails, err
 }
 
 // Each gives all rows that fit, newest first, in parts. Rows that are written meanwhile are not among them. An error of fn

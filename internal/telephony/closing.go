@@ -30,7 +30,7 @@ func MayClose(ctx context.Context, tx *db.Tx, org uuid.UUID) error {
 	}
 	switch {
 	case len(numbers) > 0:
-		return fault.New(fault.Conflict, fmt.Sprintf("It has %s. Close the account when nothing of that is left: active numbers are released on the page of numbers, and the others end by themselves.", listed(numbers)))
+		return fault.New(fault.Conflict, fmt.Sprintf("It has %s. Close the account when nothing of that is left: active numbers are released on the organisation's page, and the others end by themselves.", listed(numbers)))
 	case calls == 1:
 		return fault.New(fault.Conflict, "A call is under way. Close the account when it has ended.")
 	case calls > 1:
