@@ -455,7 +455,7 @@ func TestIntegrityPage(t *testing.T) {
 		t.Error("connecting is no job")
 	}
 	wantText(t, "mended", op.get("/ops/integrity?run=1"), "#findings", "agree with ours")
-	wantText(t, "its history", op.get(at), "#history", "To be put right", "Connected to our voice service again", "TICKET-1")
+	wantText(t, "its history", op.get(at), "#history", "To be put right", "Connected to our voice service again", "TICKET-1", operator)
 	mend("reconnect", http.StatusSeeOther) // nothing is left to be done
 	s.mends()
 	if got := len(s.vapi.Books().Imported()); got != 1 {
