@@ -131,7 +131,7 @@ func (l *life) mayClose(can bool) {
 		}
 		return
 	}
-	want(l.t, "why not", op.Text("#blocked"), l.number+" (active)")
+	want(l.t, "why not", op.Text("#blocked"), views.PhoneText(l.number)+" (active)")
 	op.Everywhere("close-blocked")
 }
 
