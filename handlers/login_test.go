@@ -49,7 +49,7 @@ func TestLogin(t *testing.T) {
 	res = b.post("/login", url.Values{"csrf_token": {b.token("/wallet")}, "email": {"viewer@harbour.example"}, "password": {password}})
 	wantStatus(t, "signing in as somebody else", res, http.StatusSeeOther)
 	wantStatus(t, "the session before", s.browser().get("/dashboard", "Cookie", "ringfence="+first), http.StatusSeeOther)
-	if got := b.get("/dashboard"); !strings.Contains(got.body, "viewer@harbour.example") {
+	if got := b.get("/dashboard"); !strings.Contains(got.doc(t).Text(), "viewer@harbour.example") {
 		t.Error("not signed in as the second person")
 	}
 

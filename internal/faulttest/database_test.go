@@ -32,11 +32,12 @@ func TestDatabaseStops(t *testing.T) {
 	if err := w.pg.stop(immediate); err != nil {
 		t.Fatal(err)
 	}
-	before := len(s.acknowledged())
 	until(t, "refusals", func() bool { return s.refused(503) > 20 && !answers(one.base()+"/readyz") })
+	before, refused := len(s.acknowledged()), s.refused(503) // what was stored before has been heard of by now
 	if !answers(one.base() + "/healthz") {
 		t.Error("without its database the process calls itself dead, and would be restarted for nothing")
 	}
+	until(t, "more refusals", func() bool { return s.refused(503) > refused+20 })
 	if n := len(s.acknowledged()); n != before {
 		t.Errorf("%d events were acknowledged without a database", n-before)
 	}
