@@ -50,8 +50,8 @@ func (p *Tab) Everywhere(name string) {
 
 		rules string
 	}{
+		{"phone-light", View{Width: Phone, Height: 812}, axeColours}, // each differs from the one before in one thing
 		{"phone-dark", View{Width: Phone, Height: 812, Dark: true}, axeRun},
-		{"phone-light", View{Width: Phone, Height: 812}, axeColours},
 		{"desktop-dark", View{Width: Desktop, Height: 900, Dark: true}, axeColours},
 		{"desktop-light", View{Width: Desktop, Height: 900}, axeRun}, // last, since most pages are looked at like this afterwards
 	} {

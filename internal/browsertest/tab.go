@@ -153,17 +153,25 @@ func (p *Tab) Look(v View) {
 	if v.Dark {
 		scheme = "dark"
 	}
+	was := p.view
 	p.view = v
-	p.do("look", chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
-		// Motion is reduced, so that nothing is judged or pictured half way.
-		_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
-			{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
-		}})
-		if err == nil {
-			_, err = chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: v.NoScripts})
-		}
-		return err
-	}), chromedp.EmulateViewport(v.Width, v.Height))
+	var steps []chromedp.Action[chromedp.Void] // each has the page styled and laid out anew
+	if was == (View{}) || was.Dark != v.Dark || was.NoScripts != v.NoScripts {
+		steps = append(steps, chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+			// Motion is reduced, so that nothing is judged or pictured half way.
+			_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+				{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
+			}})
+			if err == nil {
+				_, err = chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: v.NoScripts})
+			}
+			return err
+		}))
+	}
+	if was.Width != v.Width || was.Height != v.Height {
+		steps = append(steps, chromedp.EmulateViewport(v.Width, v.Height))
+	}
+	p.do("look", steps...)
 	// Colours may fade from one scheme to the other, parents first; what is half way must not be judged.
 	if !Eval[bool](p, settle) {
 		p.t.Fatalf("the colours of %s do not settle", p.URL())
