@@ -104,8 +104,9 @@ func TestDockerfileBuildsThisProgram(t *testing.T) {
 	if want == nil || got == nil || want[1] != got[1] {
 		t.Errorf("go.mod wants %v, the image builds with %v", want, got)
 	}
-	if !strings.Contains(read(t, "../cmd/ringfence/app.go"), "\nvar version = ") {
-		t.Error("there is no main.version for the linker to set")
+	set := regexp.MustCompile(`-X main\.(\w+)=`).FindStringSubmatch(read(t, "Dockerfile"))
+	if set == nil || !strings.Contains(read(t, "../cmd/ringfence/app.go"), "\nvar "+set[1]+" = ") {
+		t.Errorf("the linker has nothing to set: %v", set)
 	}
 }
 

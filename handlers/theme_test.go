@@ -39,7 +39,11 @@ func TestColoursAreKept(t *testing.T) {
 		t.Errorf("signed out, %q is shown", got)
 	}
 	wantStatus(t, "signing in again", b.tryLogin("owner@harbour.example", password), http.StatusSeeOther)
-	wantStatus(t, "like the device", choose(""), http.StatusSeeOther)
+	res := choose("")
+	wantStatus(t, "like the device", res, http.StatusSeeOther)
+	if cookie := res.Header.Get("Set-Cookie"); !strings.Contains(cookie, "Max-Age=0") {
+		t.Errorf("like the device, and the cookie stays: %s", cookie)
+	}
 	if got := theme("/settings"); got != "" {
 		t.Errorf("like the device, and %q is shown", got)
 	}

@@ -75,11 +75,18 @@ func TestDashboardSays(t *testing.T) {
 			t.Errorf("%d steps done: %d primary actions", done, n)
 		}
 	}
-	// It asks again by itself only while something moves.
-	for name, p := range map[string]DashboardPage{
-		"still": full(func(*DashboardPage) {}), "moving": full(func(p *DashboardPage) { p.Agents.Moves = true }),
+	// It asks again by itself only while something moves, or could not be read.
+	for name, change := range map[string]func(p *DashboardPage){
+		"still":              func(*DashboardPage) {},
+		"an agent moves":     func(p *DashboardPage) { p.Agents.Moves = true },
+		"a number comes":     func(p *DashboardPage) { p.Numbers.Coming = 1 },
+		"a number goes":      func(p *DashboardPage) { p.Numbers.Leaving = 1 },
+		"a call":             func(p *DashboardPage) { p.Today.LiveCalls = 1 },
+		"no calls and texts": func(p *DashboardPage) { p.Today.Lost = true },
+		"no agents":          func(p *DashboardPage) { p.Agents.Lost = true },
+		"no numbers":         func(p *DashboardPage) { p.Numbers.Lost = true },
 	} {
-		if n := parse(t, DashboardLive(p)).Find(`[hx-trigger="every 5s"]`).Length(); (n == 1) != (name == "moving") {
+		if n := parse(t, DashboardLive(full(change))).Find(`[hx-trigger="every 5s"]`).Length(); (n == 1) != (name != "still") {
 			t.Errorf("%s: asks %d times by itself", name, n)
 		}
 	}

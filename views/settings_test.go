@@ -79,6 +79,9 @@ func TestChosenColoursComeWithThePage(t *testing.T) {
 		if got := doc.Find(`#appearance [aria-pressed="true"]`).AttrOr("value", "none"); got != string(theme) {
 			t.Errorf("%q: the choice shown is %q", theme, got)
 		}
+		if n := doc.Find(`#appearance [aria-pressed="true"]`).Length(); n != 1 {
+			t.Errorf("%q: %d choices are shown as made", theme, n)
+		}
 	}
 }
 
@@ -118,6 +121,7 @@ func TestPhoneNumbersAreShownOneWay(t *testing.T) {
 		"a caller ID":   CallerID(CallerIDPage{Meta: meta("x", "/caller-ids/c"), Number: CallerNumber{ID: "c", Number: raw, State: CallerIDVerified, At: noon}}),
 		"messages":      Messages(MessagesPage{Meta: meta("x", "/messages"), Messages: []Message{m}}),
 		"a message":     MessageDetail(MessagePage{Meta: meta("x", "/messages/m"), Message: m}),
+		"what is ours":  Conversation(ConversationPage{MessagesPage: MessagesPage{Meta: meta("x", "/messages/i/conversation"), Messages: []Message{{ID: "i", Inbound: true, From: m.From, To: raw, State: "received", At: noon}}}, With: m.From}),
 		"conversation":  Conversation(ConversationPage{MessagesPage: MessagesPage{Meta: meta("x", "/messages/m/conversation"), Messages: []Message{m}}, With: raw}),
 		"wallet":        Wallet(own),
 		"a transaction": TransactionDetail(TransactionPage{Meta: meta("x", "/wallet/transactions/t"), Transaction: told}),
