@@ -68,6 +68,18 @@ func TestDemoHistory(t *testing.T) {
 	if days := p.count(t, `SELECT count(DISTINCT created_at::date) FROM ledger_transactions`); days < 35 {
 		t.Errorf("something happened on %d days", days)
 	}
+	// Who called before the kill does not call again: the patients call in their order, each the first number; of the last two days the clock decides.
+	var callers []string
+	dbtest.Select(t, p.getenv("DATABASE_URL"), &callers, `SELECT party FROM calls WHERE direction = 'inbound' AND created_at < now() - interval '2 days' ORDER BY created_at`)
+	if len(callers) < 30 {
+		t.Errorf("%d calls came", len(callers))
+	}
+	for i, caller := range callers {
+		if want := demoPatients[i%len(demoPatients)].number; caller != want {
+			t.Errorf("call %d of %d is from %s, want %s", i, len(callers), caller, want)
+			break
+		}
+	}
 	var rows, again string
 	dbtest.Get(t, p.getenv("DATABASE_URL"), &rows, demoRows)
 
