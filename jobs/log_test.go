@@ -22,7 +22,7 @@ func TestRiverSaysAtInfoWhatOthersSayAtDebug(t *testing.T) {
 		var said []string
 		for line := range strings.Lines(b.String()) {
 			var part [3]string
-			for _, field := range strings.Fields(line) {
+			for field := range strings.FieldsSeq(line) {
 				name, value, _ := strings.Cut(field, "=")
 				switch name {
 				case "level":
