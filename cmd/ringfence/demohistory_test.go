@@ -65,6 +65,9 @@ func TestDemoHistory(t *testing.T) {
 			t.Errorf("%s: %d", what, n)
 		}
 	}
+	if n := p.count(t, `SELECT count(*) FROM credits`); n != 3 {
+		t.Errorf("%d top-ups were paid", n)
+	}
 	if days := p.count(t, `SELECT count(DISTINCT created_at::date) FROM ledger_transactions`); days < 35 {
 		t.Errorf("something happened on %d days", days)
 	}
