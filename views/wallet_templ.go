@@ -1223,7 +1223,7 @@ func topUpForm(p WalletPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 79, "<div id=\"quote\" role=\"status\" class=\"stale-while-asking flex min-h-16 items-center rounded bg-sunken px-4 py-2.5\" hx-post=\"/wallet/quote\" hx-trigger=\"input changed delay:250ms from:#amount, change from:#currency\" hx-target=\"#quote\" hx-swap=\"innerHTML\" hx-sync=\"this:replace\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 79, "<div id=\"quote\" role=\"status\" class=\"stale-while-asking flex min-h-21 items-center rounded bg-sunken px-4 py-2.5\" hx-post=\"/wallet/quote\" hx-trigger=\"input changed delay:250ms from:#amount, change from:#currency\" hx-target=\"#quote\" hx-swap=\"innerHTML\" hx-sync=\"this:replace\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

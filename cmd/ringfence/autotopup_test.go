@@ -81,9 +81,7 @@ func ownerAgrees(t *testing.T, s *site) {
 	tab.WaitText("#auto-words", "The threshold is above the amount.")
 	tab.Leave("#auto-submit")
 	want(t, "beside the field", tab.Text("#auto-threshold-error"), "The threshold is above the amount. Enter at most £700.00")
-	if tab.Focused() != "auto-threshold" {
-		t.Errorf("the focus is on %q", tab.Focused())
-	}
+	tab.Until("the focus", func() bool { return tab.Focused() == "auto-threshold" })
 	tab.Everywhere("auto-top-up-refused")
 	tab.Type("#auto-threshold", "585")
 	tab.Type("#auto-daily-cap", "1400")

@@ -93,10 +93,12 @@ func mainJob(t *testing.T, s *site) {
 	watching.Open(s.base() + "/wallet")
 	browsertest.Eval[bool](watching, `window.place = document.getElementById("balance-status"), true`)
 
-	tab.Click("#amount")
-	tab.Press("50.00")
-	tab.Click(poundsChoice)
-	tab.WaitText("#quote", "You'll be charged: £50.00 GBP (~$63.29 USD)")
+	tab.Stays("#top-up-submit", func() {
+		tab.Click("#amount")
+		tab.Press("50.00")
+		tab.Click(poundsChoice)
+		tab.WaitText("#quote", "You'll be charged: £50.00 GBP (~$63.29 USD)")
+	})
 	tab.Screenshot("quote")
 	tab.Leave("#top-up-submit")
 	tab.WaitPath("/c/pay/")
@@ -219,9 +221,7 @@ func badAmounts(t *testing.T, s *site) {
 				t.Errorf("answered with %d", plain.Status())
 			}
 			want(t, "beside the field", plain.Text("#amount-error"), a.message)
-			if plain.Focused() != "amount" {
-				t.Errorf("the focus is on %q", plain.Focused())
-			}
+			plain.Until("the focus", func() bool { return plain.Focused() == "amount" })
 			wrongField(t, plain, a.typed)
 		})
 	}

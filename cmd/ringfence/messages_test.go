@@ -36,9 +36,11 @@ func sendTexts(t *testing.T, s *site) {
 	tab.Everywhere("messages-refused")
 
 	tab.Open(s.base() + "/messages")
-	tab.Type("#to", "+44 7400 123456")
-	tab.Type("#body", strings.Repeat("See you on Saturday. ", 8))
-	tab.WaitText("#message-quote", "2 segments")
+	tab.Stays(sendButton, func() {
+		tab.Type("#to", "+44 7400 123456")
+		tab.Type("#body", strings.Repeat("See you on Saturday. ", 8))
+		tab.WaitText("#message-quote", "2 segments")
+	})
 	want(t, "the price", tab.Text("#message-quote"), "£0.20")
 	tab.Everywhere("messages-quote")
 	before := s.balancePence(t)

@@ -149,9 +149,7 @@ func operatorReplays(t *testing.T, s *site, v browsertest.View) {
 	tab.Open(s.base() + "/ops/stripe-events/" + id)
 	tab.Leave("#replay-submit")
 	want(t, "beside the reason", tab.Text("#reason-error"), "Say why")
-	if tab.Focused() != "reason" {
-		t.Errorf("the focus is on %q", tab.Focused())
-	}
+	tab.Until("the focus", func() bool { return tab.Focused() == "reason" })
 	if !v.NoScripts {
 		tab.Everywhere("ops-event-refused")
 	}

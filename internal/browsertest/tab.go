@@ -395,6 +395,31 @@ func (p *Tab) FitsWidth() {
 	}
 }
 
+// Stays fails the test when the element has another place on the page after something was done than before it, on a desktop or on
+// a phone: what moves away under a finger is pressed beside.
+func (p *Tab) Stays(selector string, do func()) {
+	p.t.Helper()
+	was := p.view
+	place := func(v View) (at int64) {
+		v.Dark, v.NoScripts = was.Dark, was.NoScripts
+		p.Look(v)
+		return Eval[int64](p, fmt.Sprintf(`Math.round(document.querySelector(%q).getBoundingClientRect().top + scrollY)`, selector))
+	}
+	views := []View{{Width: Phone, Height: 812}, {Width: 1024, Height: 900}, {Width: Desktop, Height: 900}}
+	before := make([]int64, len(views))
+	for i, v := range views {
+		before[i] = place(v)
+	}
+	p.Look(was)
+	do()
+	for i, v := range views {
+		if now := place(v); now != before[i] {
+			p.t.Errorf("%s, %d px wide: %s moved from %d to %d", p.URL(), v.Width, selector, before[i], now)
+		}
+	}
+	p.Look(was)
+}
+
 // screenshots is the variable that names the directory for pictures.
 const screenshots = "RINGFENCE_SCREENSHOTS"
 
