@@ -801,7 +801,7 @@ func agentFields(f AgentForm) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = ui.Select(ui.SelectProps{ID: "voice", Name: "voice", Label: "Voice", Value: f.Voice, Options: f.voices(), Error: f.Errors["voice"], Hint: "Of our voice service, by its names."}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Select(ui.SelectProps{ID: "voice", Name: "voice", Label: "Voice", Value: f.Voice, Options: f.voices(), Error: f.Errors["voice"], Hint: "What callers hear."}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
