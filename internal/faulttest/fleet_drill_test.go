@@ -412,6 +412,23 @@ func (f *fleet) unfinished(before time.Time) int {
 	return f.number(`SELECT count(*) FROM river_job WHERE state IN ('running', 'retryable', 'available') AND created_at < $1`, before)
 }
 
+// abandoned is how many of them are not rounds that come by the clock: of those a lost one is made up by the next, and what the dead
+// process had of it is put away once its kind's own limit has passed, which for the longest is most of an hour.
+func (f *fleet) abandoned(before time.Time) int {
+	f.t.Helper()
+	return f.number(`SELECT count(*) FROM river_job WHERE max_attempts > 1 AND state IN ('running', 'retryable', 'available') AND created_at < $1`, before)
+}
+
+// missed are the kinds of rounds that came every few seconds before the moment and not since. Verifications come twice with the start,
+// one of each kind, and then not for a quarter of an hour.
+func (f *fleet) missed(since time.Time) (kinds []string) {
+	f.t.Helper()
+	f.query(&kinds, `
+		SELECT kind FROM river_job WHERE max_attempts = 1 AND state = 'completed'
+		GROUP BY kind HAVING count(*) FILTER (WHERE finalized_at < $1) > 2 AND count(*) FILTER (WHERE attempted_at > $1) = 0`, since)
+	return kinds
+}
+
 // TestFleetKilled: three servers and two workers under load, and one of each is killed, the worker in the midst of a
 // job and as the one that leads. No request to a server that lives fails; what was sent to the dead one is answered by
 // another, once; no job is lost.
@@ -450,10 +467,13 @@ func TestFleetKilled(t *testing.T) {
 	}
 	events := time.Since(struck)
 	f.oneMore(l, pages)
-	if err := pollFor(4*time.Minute, func() bool { return f.unfinished(struck) == 0 }); err != nil {
+	if err := pollFor(4*time.Minute, func() bool { return f.abandoned(struck) == 0 }); err != nil {
 		t.Errorf("waiting for the jobs: %v", err)
 	}
 	jobs := time.Since(struck)
+	if err := pollFor(longest, func() bool { return len(f.missed(struck)) == 0 }); err != nil {
+		t.Errorf("waiting for rounds of %v: %v", f.missed(struck), err)
+	}
 	if now := f.leader(); now == leader || now == "" {
 		t.Errorf("the leader is %q, and was %q", now, leader)
 	}

@@ -223,9 +223,9 @@ func seeded(t testing.TB) *mathrand.Rand {
 }
 
 // query reads rows as the superuser, on the database that is the primary now.
-func (w *world) query(dest any, query string) {
+func (w *world) query(dest any, query string, args ...any) {
 	w.t.Helper()
-	dbtest.Select(w.t, w.pg.url(), dest, query)
+	dbtest.Select(w.t, w.pg.url(), dest, query, args...)
 }
 
 // one reads one row as the superuser.
