@@ -550,6 +550,11 @@ func TestOperatorReleases(t *testing.T) {
 	if got := s.count(`SELECT count(*) FROM audit_log WHERE action = 'number.releasing' AND actor LIKE 'operator:%' AND reason = 'Fraud, TICKET-5' AND request_id <> '' AND org_id = $1`, s.org); got != 1 {
 		t.Errorf("the log has it %d times", got)
 	}
+	told := s.as("owner@harbour.example").get("/notices")
+	wantText(t, "its owner is told", told, "main", views.PhoneText(n.PhoneNumber)+" is released", "We have given "+views.PhoneText(n.PhoneNumber)+" back")
+	if strings.Contains(told.body, "Fraud, TICKET-5") {
+		t.Error("our own reason is told")
+	}
 	if s.count(`SELECT count(*) FROM agents WHERE number_id IS NOT NULL`) != 0 || len(s.vapi.Books().Imported()) != 0 {
 		t.Error("something of it is left")
 	}

@@ -21,7 +21,13 @@ type Actor string
 func User(id uuid.UUID) Actor { return Actor("user:" + id.String()) }
 
 // Operator is a person of the platform.
-func Operator(id uuid.UUID) Actor { return Actor("operator:" + id.String()) }
+func Operator(id uuid.UUID) Actor { return Actor(operator + id.String()) }
+
+// IsOperator reports whether it is one of ours who decided for a customer.
+func (a Actor) IsOperator() bool { return strings.HasPrefix(string(a), operator) }
+
+// operator is how the name of an operator begins.
+const operator = "operator:"
 
 // Key is a program of a tenant, by the API key that it showed.
 func Key(id uuid.UUID) Actor { return Actor("key:" + id.String()) }

@@ -28,7 +28,7 @@ const (
 
 	NumberRentDue    Kind = "number_rent_due"    // a number's next month is charged within a week and the wallet would not cover it; its subject is number and month
 	NumberRentUnpaid Kind = "number_rent_unpaid" // a number's month is owed, and it is released unless it is paid
-	NumberReleased   Kind = "number_released"    // a number is given back because its rent was not paid
+	NumberReleased   Kind = "number_released"    // a number is given back because its rent was not paid, or by an operator
 	NumberFailed     Kind = "number_failed"      // a number was not bought, and its money is free again
 
 	WebhookDisabled Kind = "webhook_disabled" // an endpoint was switched off, since nothing could be delivered to it

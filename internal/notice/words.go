@@ -44,7 +44,7 @@ func (k Kind) About() string {
 	case NumberRentUnpaid:
 		return "A number's rent is owed"
 	case NumberReleased:
-		return "A number is released for unpaid rent"
+		return "A number is given back by us"
 	case WebhookDisabled:
 		return "A webhook endpoint was switched off"
 	}
@@ -76,6 +76,7 @@ type figures struct {
 	Needed         money.Pence `json:"needed_pence"`
 	Owed           money.Pence `json:"owed_pence"`
 	Debt           money.Pence `json:"debt_pence"`
+	ByOperator     bool        `json:"by_operator"`
 	DueAt          time.Time   `json:"due_at"`
 	ReleaseAt      time.Time   `json:"release_at"`
 	URL            string      `json:"url"`
@@ -163,6 +164,9 @@ func (f figures) aboutNumber(kind Kind) Words {
 	case NumberReleased:
 		w.Title = fmt.Sprintf("%s is released", number)
 		w.Text = fmt.Sprintf("The rent of %s was not paid in time, so it is given back. Nobody reaches you on it any more, and no more rent is charged. What was owed, %s in all, is still owed.", number, f.Debt)
+		if f.ByOperator {
+			w.Text = fmt.Sprintf("We have given %s back. Nobody reaches you on it any more, no agent has it, and no more rent is charged. Contact us if you were not told why.", number)
+		}
 		w.Path, w.Link = f.page(), "See the number"
 	case NumberFailed:
 		w.Title = fmt.Sprintf("%s could not be bought", number)

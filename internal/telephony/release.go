@@ -12,6 +12,7 @@ import (
 	"ringfence/db"
 	"ringfence/internal/audit"
 	"ringfence/internal/fault"
+	"ringfence/internal/notice"
 )
 
 // Notes of numbers that are being given back.
@@ -30,7 +31,8 @@ type ReleaseRequest struct {
 
 // Release gives an active number back for good. When it returns, nobody can use the number any more: every agent that it
 // belonged to is without one, and what remains is done by jobs, visible until both providers have agreed. Nothing is charged
-// for it from now on, whatever time the providers take, and nothing that was paid is given back. It is safe to repeat.
+// for it from now on, whatever time the providers take, and nothing that was paid is given back. Where an operator does it, its
+// owner gets a notice. It is safe to repeat.
 //
 // Faults: NotFound; Conflict with the code "number_not_active" for one that is still being bought, or that was never had.
 func (s *Numbers) Release(ctx context.Context, r ReleaseRequest) (n Number, err error) {
@@ -82,6 +84,13 @@ func (s *Numbers) releaseIn(ctx context.Context, tx *db.Tx, r ReleaseRequest) (N
 	}
 	if err := s.enqueue(ctx, tx, &n, time.Time{}); err != nil {
 		return Number{}, err
+	}
+	if r.Actor.IsOperator() { // whose number it is did not ask for it; the reason is for our own log
+		if err := notice.Raise(ctx, tx, notice.Notice{
+			OrgID: n.OrgID, Kind: notice.NumberReleased, Subject: n.ID.String(), Data: n.figures(map[string]any{"by_operator": true}),
+		}); err != nil {
+			return Number{}, err
+		}
 	}
 	return n, n.record(ctx, tx, "number.releasing", r.Actor, r.Reason, map[string]any{"account_sid": n.AccountSID.String, "sid": n.SID.String, "vapi_id": n.VapiID.String})
 }
