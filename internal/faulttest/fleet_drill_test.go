@@ -412,11 +412,13 @@ func (f *fleet) unfinished(before time.Time) int {
 	return f.number(`SELECT count(*) FROM river_job WHERE state IN ('running', 'retryable', 'available') AND created_at < $1`, before)
 }
 
-// abandoned is how many of them are not rounds that come by the clock: of those a lost one is made up by the next, and what the dead
-// process had of it is put away once its kind's own limit has passed, which for the longest is most of an hour.
-func (f *fleet) abandoned(before time.Time) int {
+// abandoned is how many of them are not rounds that the dead worker had under way: a round is made up by the next, and what is left
+// of it is put away once its kind's own limit has passed, which for the longest is most of an hour.
+func (f *fleet) abandoned(before time.Time, dead string) int {
 	f.t.Helper()
-	return f.number(`SELECT count(*) FROM river_job WHERE max_attempts > 1 AND state IN ('running', 'retryable', 'available') AND created_at < $1`, before)
+	return f.number(`
+		SELECT count(*) FROM river_job WHERE state IN ('running', 'retryable', 'available') AND created_at < $1
+		AND NOT (max_attempts = 1 AND state = 'running' AND attempted_by[array_upper(attempted_by, 1)] = $2)`, before, dead)
 }
 
 // missed are the kinds of rounds that came every few seconds before the moment and not since. Verifications come twice with the start,
@@ -467,7 +469,7 @@ func TestFleetKilled(t *testing.T) {
 	}
 	events := time.Since(struck)
 	f.oneMore(l, pages)
-	if err := pollFor(4*time.Minute, func() bool { return f.abandoned(struck) == 0 }); err != nil {
+	if err := pollFor(4*time.Minute, func() bool { return f.abandoned(struck, leader) == 0 }); err != nil {
 		t.Errorf("waiting for the jobs: %v", err)
 	}
 	jobs := time.Since(struck)
